@@ -1,0 +1,69 @@
+// An agent store keeps, for each node, a journal of the tasks that are owed to it, and says which server owns that journal.
+// The concept and its contract only; the models live in agent_store/. A store that several servers share will refine this
+// concept with an inbox.
+#pragma once
+
+#include <ferry/error.hpp>
+#include <ferry/payload.hpp>
+#include <ferry/policy.hpp>
+
+#include <chrono>
+#include <concepts>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace ferry {
+
+/// Counts the owners of a node's journal. Each `acquire` gets a higher one, and a write that carries an older one fails.
+using epoch = std::uint64_t;
+
+/// A task as the journal keeps it.
+struct task_record {
+    std::uint64_t order = 0;                         ///< its key: unique and rising within a node's journal
+    std::string request_id;                          ///< the message's own, or empty
+    bool wants_reply = false;                        ///< it ends with the reply, not when it is taken
+    std::shared_ptr<const payload> content;          ///< the encoded message; a store may give it back as a source
+    int attempts = 0;                                ///< deliveries begun so far
+    bool taken = false;                              ///< the node has it, and a reply is still awaited
+    std::chrono::system_clock::time_point accepted;  ///< when `send` was called
+    std::chrono::system_clock::time_point expires;   ///< while still queued then, it is given up
+};
+
+/// How a store operation ended: `ok`, `store_failed` or `ownership_lost`, with the store's own words.
+struct store_status {
+    errc code = errc::ok;
+    std::string text;
+};
+
+/// What an `acquire` came to: the epoch of the new owner and all tasks that are not settled, by rising `order`.
+struct acquired_journal {
+    store_status status;
+    epoch owner = 0;
+    std::vector<task_record> tasks;
+};
+
+/// A journal of tasks per node.
+///
+/// | expression                          | meaning                                                                    |
+/// |-------------------------------------|----------------------------------------------------------------------------|
+/// | `s.acquire(node, done)`             | become the owner; `done(acquired_journal)`                                 |
+/// | `s.append(node, epoch, task, done)` | add a task; `done(store_status)`: from `ok` on it will come back by acquire |
+/// | `s.update(node, epoch, task, done)` | write its `attempts` and `taken` anew; `done(store_status)`                |
+/// | `s.settle(node, epoch, order, done)` | forget it; `done(store_status)`: from `ok` on it never comes back          |
+///
+/// `done` is called exactly once: before the function returns, or later, from any thread. The functions are called from
+/// several threads at once; they must not throw, and must not block for long. Operations on one task never overlap; those
+/// on different tasks may, and may end in any order. Any write with an epoch that is not the newest ends in `ownership_lost`.
+template <class S>
+concept agent_store = policy_of<S, agent_store_tag> &&
+    requires(S& s, const std::string& node, epoch owner, const task_record& task, void (*acquired)(acquired_journal),
+             void (*done)(store_status)) {
+    s.acquire(node, acquired);
+    s.append(node, owner, task, done);
+    s.update(node, owner, task, done);
+    s.settle(node, owner, task.order, done);
+};
+
+}  // namespace ferry

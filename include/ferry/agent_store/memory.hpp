@@ -1,0 +1,78 @@
+// The default agent store: journals in memory. There is one owner, and every operation completes inline. A server that
+// dies takes its tasks with it.
+#pragma once
+
+#include <ferry/agent_store.hpp>
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+namespace ferry {
+
+/// Keeps journals in memory, for as long as the store lives. Safe to use from several threads.
+class memory_agent_store {
+public:
+    using policy_category = agent_store_tag;
+
+    memory_agent_store() = default;
+    /// Takes over the journals; nobody may use `other` meanwhile.
+    memory_agent_store(memory_agent_store&& other) noexcept : nodes_(std::move(other.nodes_)) {}
+
+    template <class Done>
+    void acquire(const std::string& node, Done&& done) {
+        acquired_journal out;
+        {
+            const std::lock_guard lock(mutex_);
+            auto& kept = nodes_[node];
+            out.owner = ++kept.owner;
+            out.tasks.reserve(kept.tasks.size());
+            for (const auto& [order, task] : kept.tasks) out.tasks.push_back(task);
+        }
+        std::forward<Done>(done)(std::move(out));
+    }
+
+    template <class Done>
+    void append(const std::string& node, epoch owner, const task_record& task, Done&& done) {
+        std::forward<Done>(done)(
+            write(node, owner, [&](journal& kept) { kept.tasks.insert_or_assign(task.order, task); }));
+    }
+
+    template <class Done>
+    void update(const std::string& node, epoch owner, const task_record& task, Done&& done) {
+        std::forward<Done>(done)(write(node, owner, [&](journal& kept) {
+            if (const auto found = kept.tasks.find(task.order); found != kept.tasks.end()) {
+                found->second.attempts = task.attempts;
+                found->second.taken = task.taken;
+            }
+        }));
+    }
+
+    template <class Done>
+    void settle(const std::string& node, epoch owner, std::uint64_t order, Done&& done) {
+        std::forward<Done>(done)(write(node, owner, [&](journal& kept) { kept.tasks.erase(order); }));
+    }
+
+private:
+    struct journal {
+        epoch owner = 0;
+        std::map<std::uint64_t, task_record> tasks;
+    };
+
+    template <class Change>
+    store_status write(const std::string& node, epoch owner, Change change) {
+        const std::lock_guard lock(mutex_);
+        auto& kept = nodes_[node];
+        if (kept.owner != owner) return {errc::ownership_lost, "another owner has acquired the journal of " + node};
+        change(kept);
+        return {};
+    }
+
+    std::mutex mutex_;
+    std::unordered_map<std::string, journal> nodes_;
+};
+
+}  // namespace ferry

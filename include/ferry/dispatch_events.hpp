@@ -1,0 +1,201 @@
+// What goes into the server's core and what comes out of it, as plain values. `dispatch.hpp` has the rules between them.
+#pragma once
+
+#include <ferry/agent_store.hpp>
+#include <ferry/chunk.hpp>
+#include <ferry/error.hpp>
+#include <ferry/node_info.hpp>
+#include <ferry/outcome.hpp>
+#include <ferry/payload.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace ferry {
+
+/// One moment on both clocks: the steady one for ages inside a process, the system's for what is kept.
+struct instant {
+    std::chrono::steady_clock::time_point steady;
+    std::chrono::system_clock::time_point system;
+};
+
+/// The bounds and times of the core.
+struct dispatch_limits {
+    std::size_t max_nodes = 100'000;                                        ///< known at the same time
+    std::size_t max_queued_tasks = 10'000;                                  ///< of one node
+    std::uint64_t max_queued_bytes = std::uint64_t{64} << 30;               ///< of one node's queue
+    std::uint64_t max_payload_bytes = std::uint64_t{16} << 30;              ///< of one task
+    std::chrono::milliseconds disconnect_after = std::chrono::seconds{10};  ///< without a poll
+    std::chrono::milliseconds idle_limit = std::chrono::seconds{60};        ///< of a transfer that stands still
+};
+
+/// Key of a task in the core; never 0 for a task that was accepted.
+using task_key = std::uint64_t;
+
+namespace events {
+
+/// A task is to be sent. `expires_after` counts while it is queued, `reply_within` from now on.
+template <class Ticket>
+struct submitted {
+    std::string node;
+    std::shared_ptr<const payload> content;
+    std::string request_id;
+    bool wants_reply = false;
+    Ticket ticket{};
+    std::chrono::milliseconds expires_after{};
+    std::optional<std::chrono::milliseconds> reply_within{};
+    bool keep_while_disconnected = false;
+};
+
+/// A node opened a poll over a connection, whose name is unique among those open.
+template <class Call>
+struct poll_opened {
+    Call call;
+    const std::string& node;
+    const std::string& connection;
+};
+
+/// The range that was asked for has been written, and the stream goes on.
+template <class Call>
+struct range_sent {
+    const Call& call;
+    const std::string& node;
+};
+
+/// The stream will carry nothing more: the node is gone, or a range could not be read.
+template <class Call>
+struct poll_broken {
+    const Call& call;
+    const std::string& node;
+    errc reason;
+    std::string text;
+};
+
+/// The stream is over; `clean` where its last range and its status went out.
+template <class Call>
+struct poll_closed {
+    const Call& call;
+    const std::string& node;
+    bool clean;
+};
+
+/// A whole reply came in.
+template <class ReplyCall, class Reply>
+struct reply_arrived {
+    ReplyCall call;
+    const std::string& node;
+    const std::string& request_id;
+    Reply reply;
+};
+
+struct withdrawn {
+    task_key key;
+};
+struct store_done {
+    task_key key;
+    store_status status;
+};
+struct journal_acquired {
+    const std::string& node;
+    acquired_journal journal;
+};
+struct time_passed {};
+struct stop_requested {};
+struct stop_forced {};
+
+}  // namespace events
+
+namespace effects {
+
+/// Write this range of the content to the call; after the last chunk end the call well.
+template <class Call>
+struct send_range {
+    Call call;
+    std::shared_ptr<const payload> content;
+    chunk part;
+};
+
+/// End the call without (more) data.
+template <class Call>
+struct end_poll {
+    Call call;
+    errc reason;
+    std::string text;
+};
+
+/// The reply has been dealt with: `ok`, or why it is refused.
+template <class ReplyCall>
+struct answer_reply {
+    ReplyCall call;
+    errc reason;
+    std::string text;
+};
+
+/// The delivery has ended; once for each ticket. `reply` only where it was replied.
+template <class Ticket, class Reply>
+struct ended {
+    Ticket ticket;
+    outcome how;
+    std::optional<Reply> reply;
+    const std::string& node;
+};
+
+/// So many bytes of the task have gone out in the delivery under way.
+template <class Ticket>
+struct progressed {
+    const Ticket& ticket;
+    std::uint64_t sent;
+};
+
+/// A reply came that nobody waits for.
+template <class Reply>
+struct unclaimed_reply {
+    const std::string& node;
+    const std::string& request_id;
+    Reply reply;
+};
+
+struct acquire_journal {
+    std::string node;
+};
+struct append_task {
+    task_key key;
+    std::string node;
+    epoch owner;
+    task_record task;
+};
+struct update_task {
+    task_key key;
+    std::string node;
+    epoch owner;
+    task_record task;
+};
+struct settle_task {
+    task_key key;
+    std::string node;
+    epoch owner;
+    std::uint64_t order;
+};
+
+/// A node came, went to another status, or was refused.
+struct node_changed {
+    const std::string& node;
+    node_status status;
+};
+struct warning {
+    std::string text;
+};
+/// Call back with `time_passed` then, or earlier.
+struct wake_at {
+    std::chrono::steady_clock::time_point when;
+};
+/// After `stop_requested`: nothing is under way any more.
+struct drained {};
+
+}  // namespace effects
+
+}  // namespace ferry

@@ -1,0 +1,58 @@
+// The dynamic message: a JSON-like value whose binaries are shared `bytes`; and the trait through which a type of the
+// user's own takes its place. How either becomes bytes is the serializer's business.
+#pragma once
+
+#include <ferry/payload.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <concepts>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ferry {
+
+/// A null, boolean, number, string, binary (`bytes`), array or map with string keys (kept sorted). Copying it copies the
+/// tree, but no binary. A binary's subtype is a msgpack extension type.
+using message = nlohmann::basic_json<std::map, std::vector, std::string, bool, std::int64_t, std::uint64_t, double,
+                                     std::allocator, nlohmann::adl_serializer, bytes>;
+
+/// Makes `m["weights"] = some_bytes` a binary (it would become an array of numbers otherwise). Shares the memory.
+inline void to_json(message& m, const bytes& value) { m = message::binary(value); }
+
+/// Makes `m.get<bytes>()` work. Shares the memory. Throws nlohmann's type error where the value is no binary.
+inline void from_json(const message& m, bytes& value) { value = m.get_ref<const message::binary_t&>(); }
+
+/// What the transport has to know of a message type: the ids that tie a reply to its request and to its node. Specialise
+/// it for a type of your own. `get` functions return an empty string where the message has no such id.
+template <class M>
+struct message_traits;
+
+template <>
+struct message_traits<message> {
+    static std::string request_id(const message& m) { return text(m, "request_id"); }
+    static std::string node_id(const message& m) { return text(m, "node_id"); }
+    static void set_request_id(message& m, const std::string& id) { m["request_id"] = id; }
+    static void set_node_id(message& m, const std::string& id) { m["node_id"] = id; }
+
+private:
+    static std::string text(const message& m, const char* key) {
+        if (!m.is_object()) return {};
+        const auto found = m.find(key);
+        return found != m.end() && found->is_string() ? found->get<std::string>() : std::string();
+    }
+};
+
+/// True for a type that can be sent: movable, and known to `message_traits`.
+template <class M>
+concept message_type = std::movable<M> && requires(M& m, const M& c, const std::string& id) {
+    { message_traits<M>::request_id(c) } -> std::convertible_to<std::string>;
+    { message_traits<M>::node_id(c) } -> std::convertible_to<std::string>;
+    message_traits<M>::set_request_id(m, id);
+    message_traits<M>::set_node_id(m, id);
+};
+
+}  // namespace ferry

@@ -1,0 +1,34 @@
+// A serializer turns a message into a payload and one run of memory back into a message.
+// The concept and its contract only; the models live in serializer/.
+#pragma once
+
+#include <ferry/message.hpp>
+#include <ferry/payload.hpp>
+#include <ferry/policy.hpp>
+
+#include <concepts>
+#include <string_view>
+#include <utility>
+
+namespace ferry {
+
+/// A format for messages of the type `S::message_type`.
+///
+/// | expression                    | meaning                                                                          |
+/// |-------------------------------|----------------------------------------------------------------------------------|
+/// | `S::message_type`             | what users send and receive; `message_traits` knows it                           |
+/// | `S::name`                     | the format's name, convertible to `std::string_view`                             |
+/// | `s.encode(std::move(m))`      | the message as a `payload`; large binaries stay where they are, kept alive by it |
+/// | `s.decode(run)`               | the message in exactly all of `run` (a `const bytes&`); binaries may be slices   |
+///
+/// Both are const, may run on several threads at once and may take their time. They throw `error{encode_failed}`,
+/// `error{decode_failed}` or `error{too_large}`, and nothing else, with a text that says where the fault is.
+template <class S>
+concept serializer = policy_of<S, serializer_tag> && message_type<typename S::message_type> &&
+    requires(const S& s, typename S::message_type m, const bytes& run) {
+    { S::name } -> std::convertible_to<std::string_view>;
+    { s.encode(std::move(m)) } -> std::same_as<payload>;
+    { s.decode(run) } -> std::same_as<typename S::message_type>;
+};
+
+}  // namespace ferry

@@ -1,0 +1,3 @@
+#include <ferry/ferry.hpp>
+
+const char* odr_b() { return FERRY_VERSION_STRING; }
