@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <ostream>
 #include <set>
 #include <span>
 #include <string>
@@ -101,7 +102,8 @@ TEST(chunk_cutter, numbers_as_many_chunks_as_the_wire_can) {
     static_assert(!chunk_cutter<1000>::fits(1000 * most + 1));
     EXPECT_EQ(chunk_cutter<1>(most).next().size, max_size);
     EXPECT_EQ(chunk_cutter<1000>(1000 * most).next().size, max_size);
-    EXPECT_TRUE(fails([] { chunk_cutter<1> cutter(most + 1); }, errc::too_large, "2147483648 bytes has more than 2^31-1 chunks"));
+    EXPECT_TRUE(fails([] { chunk_cutter<1> cutter(most + 1); }, errc::too_large,
+                      "2147483648 bytes has more than 2^31-1 chunks"));
     EXPECT_TRUE(fails([] { chunk_cutter<1000> cutter(1000 * most + 1); }, errc::too_large, "take larger chunks"));
     EXPECT_TRUE(fails([] { chunk_cutter<3'999'967> cutter(max_bytes); }, errc::too_large, "3999967"));
 }
@@ -153,10 +155,11 @@ void expect_to_come_back(std::size_t size) {
 template <class N>
 class chunks : public testing::Test {};
 
-using chunk_lengths = testing::Types<
-    std::integral_constant<std::uint32_t, 1>, std::integral_constant<std::uint32_t, 2>, std::integral_constant<std::uint32_t, 7>,
-    std::integral_constant<std::uint32_t, 1000>, std::integral_constant<std::uint32_t, 65536>,
-    std::integral_constant<std::uint32_t, ferry::max_message_bytes_length<>::value>>;
+using chunk_lengths =
+    testing::Types<std::integral_constant<std::uint32_t, 1>, std::integral_constant<std::uint32_t, 2>,
+                   std::integral_constant<std::uint32_t, 7>, std::integral_constant<std::uint32_t, 1000>,
+                   std::integral_constant<std::uint32_t, 65536>,
+                   std::integral_constant<std::uint32_t, ferry::max_message_bytes_length<>::value>>;
 TYPED_TEST_SUITE(chunks, chunk_lengths, );
 
 TYPED_TEST(chunks, come_back_as_the_payload) {
@@ -171,8 +174,12 @@ TEST(chunks_of_one_byte, come_back_as_the_payload) { expect_to_come_back<1>(100'
 
 TEST(chunk_assembler, takes_chunks_of_unequal_lengths) {
     const auto sent = bytes::own(pattern(3000));
-    for (const std::vector<std::size_t>& lengths : {std::vector<std::size_t>{1, 2999}, {2999, 1}, {0, 3000}, {3000, 0},
-                                                   {1000, 0, 0, 1999, 1}, {1, 10, 100, 1000, 1889}}) {
+    for (const std::vector<std::size_t>& lengths : {std::vector<std::size_t>{1, 2999},
+                                                    {2999, 1},
+                                                    {0, 3000},
+                                                    {3000, 0},
+                                                    {1000, 0, 0, 1999, 1},
+                                                    {1, 10, 100, 1000, 1889}}) {
         chunk_assembler assembler;
         std::size_t at = 0;
         std::int32_t iteration = 0;
@@ -252,6 +259,8 @@ struct bad_sequence {
     std::vector<std::pair<std::int32_t, std::int32_t>> accepted;  // size, iteration
     std::pair<std::int32_t, std::int32_t> refused;
     const char* text;
+
+    friend std::ostream& operator<<(std::ostream& out, const bad_sequence& of) { return out << of.name; }
 };
 
 class bad_sequences : public testing::TestWithParam<bad_sequence> {};
@@ -266,8 +275,8 @@ TEST_P(bad_sequences, are_refused_for_good) {
     EXPECT_TRUE(assembler.failed());
     EXPECT_EQ(assembler.code(), errc::bad_chunk);
     EXPECT_THAT(assembler.text(), HasSubstr(text));
-    EXPECT_THAT(assembler.text(), HasSubstr("(chunk " + std::to_string(refused.second) + " of " +
-                                            std::to_string(refused.first) + ")"));
+    EXPECT_THAT(assembler.text(),
+                HasSubstr("(chunk " + std::to_string(refused.second) + " of " + std::to_string(refused.first) + ")"));
     EXPECT_FALSE(assembler.complete()) << "what failed must not be taken";
 
     const auto said = assembler.text();
@@ -431,7 +440,8 @@ TEST(chunk_assembler_memory, grows_in_proportion_to_what_has_come) {
 TEST(chunk_assembler_memory, takes_give_back_what_was_too_much) {
     chunk_assembler assembler;
     ASSERT_TRUE(give(assembler, pattern(1000), 1000, 1));
-    for (std::int32_t iteration = 2; iteration <= 1000; ++iteration) ASSERT_TRUE(give(assembler, pattern(1), 1000, iteration));
+    for (std::int32_t iteration = 2; iteration <= 1000; ++iteration)
+        ASSERT_TRUE(give(assembler, pattern(1), 1000, iteration));
     const auto taken = assembler.take();
     ASSERT_EQ(taken.size(), 1999U);
     EXPECT_LE(malloc_usable_size(const_cast<std::uint8_t*>(taken.data())), 2 * page);

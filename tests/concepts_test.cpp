@@ -65,8 +65,7 @@ template <class Expected, class Front, class Rest>
 struct same_in_any_order;
 
 template <class Expected, class... Front>
-struct same_in_any_order<Expected, std::tuple<Front...>, std::tuple<>>
-    : std::is_same<Expected, resolved<Front...>> {};
+struct same_in_any_order<Expected, std::tuple<Front...>, std::tuple<>> : std::is_same<Expected, resolved<Front...>> {};
 
 template <class Pack, class P>
 struct without;
@@ -83,26 +82,29 @@ struct same_in_any_order<Expected, std::tuple<Front...>, std::tuple<Rest...>>
                                             typename without<std::tuple<Rest...>, Rest>::type>::value &&
                           ...)> {};
 
-static_assert(same_in_any_order<std::tuple<serializer_given, store_given, retry_given, size_given, some<ferry::identity_tag, 0>,
-                                           observer_given>,
-                                std::tuple<>,
-                                std::tuple<serializer_given, store_given, retry_given, size_given, observer_given>>::value);
-static_assert(same_in_any_order<std::tuple<some<ferry::serializer_tag, 0>, some<ferry::agent_store_tag, 0>, retry_given,
-                                           some<ferry::chunk_size_tag, 0>, identity_given, some<ferry::observer_tag, 0>>,
-                                std::tuple<>, std::tuple<identity_given, retry_given>>::value);
+static_assert(same_in_any_order<
+              std::tuple<serializer_given, store_given, retry_given, size_given, some<ferry::identity_tag, 0>,
+                         observer_given>,
+              std::tuple<>, std::tuple<serializer_given, store_given, retry_given, size_given, observer_given>>::value);
+static_assert(
+    same_in_any_order<std::tuple<some<ferry::serializer_tag, 0>, some<ferry::agent_store_tag, 0>, retry_given,
+                                 some<ferry::chunk_size_tag, 0>, identity_given, some<ferry::observer_tag, 0>>,
+                      std::tuple<>, std::tuple<identity_given, retry_given>>::value);
 static_assert(std::is_same_v<resolved<>, std::tuple<some<ferry::serializer_tag, 0>, some<ferry::agent_store_tag, 0>,
                                                     some<ferry::retry_tag, 0>, some<ferry::chunk_size_tag, 0>,
                                                     some<ferry::identity_tag, 0>, some<ferry::observer_tag, 0>>>);
 static_assert(!std::is_same_v<resolved<retry_given>, resolved<identity_given>>);
 
 static_assert(ferry::all_policies<>);
-static_assert(ferry::all_policies<serializer_given, store_given, retry_given, size_given, identity_given, observer_given>);
+static_assert(
+    ferry::all_policies<serializer_given, store_given, retry_given, size_given, identity_given, observer_given>);
 static_assert(!ferry::all_policies<retry_given, int>);
 static_assert(!ferry::all_policies<no_policy>);
 static_assert(!ferry::all_policies<policy_of_no_known_category, retry_given>);
 
 static_assert(ferry::one_of_each_category<>);
-static_assert(ferry::one_of_each_category<serializer_given, store_given, retry_given, size_given, identity_given, observer_given>);
+static_assert(ferry::one_of_each_category<serializer_given, store_given, retry_given, size_given, identity_given,
+                                          observer_given>);
 static_assert(!ferry::one_of_each_category<serializer_given, some<ferry::serializer_tag, 2>>);
 static_assert(!ferry::one_of_each_category<store_given, retry_given, some<ferry::agent_store_tag, 2>>);
 static_assert(!ferry::one_of_each_category<retry_given, retry_given>);
@@ -121,7 +123,7 @@ struct size_that_is_no_number {
 };
 struct size_of_another_category {
     using policy_category = ferry::retry_tag;
-    static constexpr unsigned value = 4;
+    enum : unsigned { value = 4 };
 };
 struct size_of_the_users_own {
     using policy_category = ferry::chunk_size_tag;

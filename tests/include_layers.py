@@ -15,7 +15,7 @@ LAYERS = {
     0: "version error outcome node_info payload policy",
     1: "chunk message serializer retry agent_store identity observer",
     2: "serializer/* agent_store/* observer/* fedbiomed",
-    3: "dispatch_events dispatch",
+    3: "dispatch_events dispatch intake_events intake",
     4: "wire credentials grpc_server grpc_client",
     5: "ferry",
 }

@@ -10,7 +10,8 @@ namespace {
 using namespace std::chrono_literals;
 using ferry::errc;
 
-ferry::failed_attempt failure(int attempts, std::chrono::steady_clock::duration age, errc reason = errc::stream_broken) {
+ferry::failed_attempt failure(int attempts, std::chrono::steady_clock::duration age,
+                              errc reason = errc::stream_broken) {
     return {attempts, age, reason};
 }
 

@@ -155,6 +155,7 @@ public:
     bytes take() {
         bytes out = buffer_.release(static_cast<std::size_t>(received_));
         received_ = 0;
+        prepared_ = 0;
         next_ = 1;
         size_ = 0;
         complete_ = false;
@@ -165,6 +166,7 @@ private:
     bool fail(errc code, std::string text) {
         code_ = code;
         text_ = std::move(text);
+        complete_ = false;
         buffer_.reset();
         return false;
     }
@@ -182,7 +184,7 @@ private:
     std::uint64_t received_ = 0;
     std::size_t prepared_ = 0;
     std::int32_t size_ = 0;
-    std::int32_t next_ = 1;
+    std::int64_t next_ = 1;  // one more than the largest iteration, in the end
     bool complete_ = false;
     errc code_ = errc::ok;
     std::string text_;

@@ -2,6 +2,7 @@
 // user's own takes its place. How either becomes bytes is the serializer's business.
 #pragma once
 
+#include <ferry/error.hpp>
 #include <ferry/payload.hpp>
 
 #include <nlohmann/json.hpp>
@@ -27,7 +28,7 @@ inline void to_json(message& m, const bytes& value) { m = message::binary(value)
 inline void from_json(const message& m, bytes& value) { value = m.get_ref<const message::binary_t&>(); }
 
 /// What the transport has to know of a message type: the ids that tie a reply to its request and to its node. Specialise
-/// it for a type of your own. `get` functions return an empty string where the message has no such id.
+/// it for a type of your own. The functions that get an id return an empty string where the message has none.
 template <class M>
 struct message_traits;
 
@@ -35,14 +36,22 @@ template <>
 struct message_traits<message> {
     static std::string request_id(const message& m) { return text(m, "request_id"); }
     static std::string node_id(const message& m) { return text(m, "node_id"); }
-    static void set_request_id(message& m, const std::string& id) { m["request_id"] = id; }
-    static void set_node_id(message& m, const std::string& id) { m["node_id"] = id; }
+    static void set_request_id(message& m, const std::string& id) { set(m, "request_id", id); }
+    static void set_node_id(message& m, const std::string& id) { set(m, "node_id", id); }
 
 private:
     static std::string text(const message& m, const char* key) {
         if (!m.is_object()) return {};
         const auto found = m.find(key);
         return found != m.end() && found->is_string() ? found->get<std::string>() : std::string();
+    }
+
+    static void set(message& m, const char* key, const std::string& id) {
+        if (!m.is_object() && !m.is_null()) {
+            throw error(errc::invalid_argument,
+                        std::string("a message that is a ") + m.type_name() + " can't carry a " + key + ": send a map");
+        }
+        m[key] = id;
     }
 };
 

@@ -13,6 +13,7 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <ranges>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,6 +37,22 @@ public:
     /// An empty run, which owns nothing.
     bytes() = default;
 
+    bytes(const bytes&) = default;
+    bytes& operator=(const bytes&) = default;
+    ~bytes() = default;
+
+    /// Leaves `other` empty.
+    bytes(bytes&& other) noexcept
+        : block_(std::move(other.block_)),
+          data_(std::exchange(other.data_, nullptr)),
+          size_(std::exchange(other.size_, 0)) {}
+    bytes& operator=(bytes&& other) noexcept {
+        block_ = std::move(other.block_);
+        data_ = std::exchange(other.data_, nullptr);
+        size_ = std::exchange(other.size_, 0);
+        return *this;
+    }
+
     /// A copy of a few literal bytes.
     bytes(std::initializer_list<std::uint8_t> values) : bytes(copy(std::span(values.begin(), values.size()))) {}
 
@@ -55,7 +72,8 @@ public:
     /// A run that keeps `container` (a `std::string`, a `std::vector` of trivially copyable elements, ...) and shows its
     /// elements' memory. Nothing is copied: hand the container over with `std::move`.
     template <class Container>
-        requires(!std::is_lvalue_reference_v<Container> && std::is_trivially_copyable_v<typename Container::value_type>)
+        requires(!std::is_lvalue_reference_v<Container> && !std::ranges::borrowed_range<Container> &&
+                 std::is_trivially_copyable_v<typename Container::value_type>)
     static bytes own(Container&& container) {
         auto kept = detail::shared_block::keep(std::move(container));
         const auto& held = *kept.object;
@@ -139,20 +157,22 @@ public:
 
     /// A payload that is read from `source` in ranges.
     explicit payload(std::shared_ptr<const payload_source> source)
-        : source_(std::move(source)), size_(source_ ? source_->size() : 0) {}
+        : source_(std::move(source)), source_size_(source_ ? source_->size() : 0) {}
 
     /// Adds a run at the end. Throws `error{invalid_argument}` for a payload that has a source.
     void append(bytes run) {
         if (source_)
             throw error(errc::invalid_argument, "payload::append: a payload with a source can't take more runs");
         if (run.empty()) return;
-        size_ += run.size();
+        ends_.push_back(size() + run.size());
         runs_.push_back(std::move(run));
-        ends_.push_back(size_);
     }
 
     /// In bytes.
-    std::uint64_t size() const noexcept { return size_; }
+    std::uint64_t size() const noexcept {
+        if (source_) return source_size_;
+        return ends_.empty() ? 0 : ends_.back();
+    }
 
     /// True where all of it is memory, so that `slice` and `flatten` work.
     bool in_memory() const noexcept { return source_ == nullptr; }
@@ -170,7 +190,7 @@ public:
     /// Calls `take(bytes)` for each run of a range, in order, without an allocation. Only for payloads in memory.
     template <class Take>
     void for_each_run(std::uint64_t offset, std::uint64_t length, Take&& take) const {
-        if (source_) throw error(errc::invalid_argument, "payload: the data of a payload with a source must be read");
+        require_memory();
         auto at = static_cast<std::size_t>(std::upper_bound(ends_.begin(), ends_.end(), offset) - ends_.begin());
         for (; length > 0 && at < runs_.size(); ++at) {
             const std::uint64_t start = ends_[at] - runs_[at].size();
@@ -188,21 +208,26 @@ public:
     /// The whole as one run: the only run itself where there is one, else a copy. Only for payloads in memory.
     bytes flatten() const {
         if (runs_.size() == 1) return runs_.front();
-        if (size_ == 0) return {};
-        auto [block, data] = detail::shared_block::allocate(static_cast<std::size_t>(size_));
+        require_memory();
+        if (size() == 0) return {};
+        auto [block, data] = detail::shared_block::allocate(static_cast<std::size_t>(size()));
         auto* to = data;
-        for_each_run(0, size_, [&](const bytes& run) {
+        for_each_run(0, size(), [&](const bytes& run) {
             std::memcpy(to, run.data(), run.size());
             to += run.size();
         });
-        return bytes(std::move(block), data, static_cast<std::size_t>(size_));
+        return bytes(std::move(block), data, static_cast<std::size_t>(size()));
     }
 
 private:
+    void require_memory() const {
+        if (source_) throw error(errc::invalid_argument, "payload: the data of a payload with a source must be read");
+    }
+
     std::vector<bytes> runs_;
     std::vector<std::uint64_t> ends_;
     std::shared_ptr<const payload_source> source_;
-    std::uint64_t size_ = 0;
+    std::uint64_t source_size_ = 0;
 };
 
 struct range_result {

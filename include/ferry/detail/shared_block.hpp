@@ -102,7 +102,7 @@ inline mapped_file map_file(const std::string& path) {
         std::size_t length;
     };
     mapped_file out;
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is refused, not waited for
     struct stat about {};
     if (fd < 0 || ::fstat(fd, &about) != 0) {
         out.problem = std::strerror(errno);

@@ -3,7 +3,8 @@
 //
 // What a `message` can't say directly travels as follows: an extension is a binary with the extension's type as subtype;
 // a map with keys that are not strings is {"__type__": "ferry.map", "value": [[key, value], ...]} and becomes the same
-// msgpack map again. NaN and infinities are ordinary float64 values. A key that occurs twice is an error.
+// msgpack map again. A float stays a float64, with every bit of it. A string key that occurs twice in a map is an error;
+// a list of pairs keeps both.
 #pragma once
 
 #include <ferry/detail/payload_builder.hpp>
@@ -17,6 +18,7 @@
 #include <msgpack/unpack.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -31,6 +33,7 @@ namespace ferry {
 namespace detail {
 
 inline constexpr std::size_t max_message_depth = 512;
+inline constexpr std::size_t believed_size = 1024;  // of an array, before its values have come
 inline constexpr std::string_view pairs_tag = "ferry.map";
 
 /// True for the tagged list of pairs that stands for a map with keys of other types.
@@ -51,14 +54,15 @@ public:
     explicit msgpack_writer(payload_builder& out) : out_(out), packer_(out) {}
 
     void write(const message& m, std::size_t depth = 0) {
-        if (depth > max_message_depth)
+        if (m.is_structured() && depth >= max_message_depth) {
             throw error(errc::encode_failed, "msgpack: the message is nested deeper than 512 levels");
+        }
         switch (m.type()) {
             case message::value_t::null: packer_.pack_nil(); break;
             case message::value_t::boolean: m.get<bool>() ? packer_.pack_true() : packer_.pack_false(); break;
             case message::value_t::number_integer: packer_.pack_int64(m.get<std::int64_t>()); break;
             case message::value_t::number_unsigned: packer_.pack_uint64(m.get<std::uint64_t>()); break;
-            case message::value_t::number_float: packer_.pack_double(m.get<double>()); break;
+            case message::value_t::number_float: write(m.get<double>()); break;
             case message::value_t::string: write(m.get_ref<const std::string&>()); break;
             case message::value_t::binary: write(m.get_binary()); break;
             case message::value_t::array:
@@ -78,6 +82,14 @@ private:
                                              " is beyond the format's 2^32-1: split it into several");
         }
         return static_cast<std::uint32_t>(size);
+    }
+
+    // msgpack-cxx makes an integer of a float that has the value of one, and 0 of -0.0.
+    void write(double value) {
+        const auto bits = std::bit_cast<std::uint64_t>(value);
+        char out[9] = {static_cast<char>(0xcb)};
+        for (int i = 0; i < 8; ++i) out[i + 1] = static_cast<char>(bits >> (56 - 8 * i));
+        out_.write(out, sizeof out);
     }
 
     void write(const std::string& text) {
@@ -147,7 +159,7 @@ public:
 
     bool start_array(std::uint32_t size) {
         if (!open(message::array())) return false;
-        top().value.get_ref<message::array_t&>().reserve(std::min<std::size_t>(size, source_.size() / 8 + 1));
+        top().value.get_ref<message::array_t&>().reserve(std::min<std::size_t>(size, believed_size));
         return true;
     }
     bool end_array() { return close(); }

@@ -1,0 +1,41 @@
+// layer 4
+// What a node can be told.
+#pragma once
+
+#include <ferry/chunk.hpp>
+#include <ferry/credentials.hpp>
+#include <ferry/intake_events.hpp>
+#include <ferry/server_options.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace ferry {
+
+/// Where a researcher's server is, and how it is known.
+struct researcher_address {
+    std::string host = "localhost";  ///< as the server's certificate names it
+    std::uint16_t port = 50051;
+    server_trust trust{};  ///< `pinned_certificate{file}`, `trust_on_first_use{file}` or `plain_text{}`
+};
+
+/// What a client is made with.
+struct client_options {
+    std::string node_id;                            ///< unique among the server's nodes
+    std::vector<researcher_address> researchers{};  ///< all of them are served, at the same time
+    bool debug = false;                             ///< log each message in and out
+    std::function<void(log_level, const std::string&)> log = log_to_stderr;  ///< called from any thread; must be quick
+
+    intake_limits limits{};                                           ///< for each researcher
+    chunk_limits tasks{};                                             ///< what a researcher may send
+    std::chrono::milliseconds reply_age = std::chrono::hours(24);     ///< a reply that waits for longer expires
+    std::chrono::milliseconds poll_deadline = std::chrono::hours(1);  ///< after it, a poll is made anew
+    std::size_t callback_threads = 2;  ///< for user code; each researcher has one at a time
+    std::chrono::milliseconds stop_deadline = std::chrono::seconds(5);  ///< of `stop()`
+};
+
+}  // namespace ferry

@@ -1,0 +1,193 @@
+// Who may read along and who is at the other end: TLS for servers and nodes. Plain text and trust on first use exist, and
+// must be asked for by name.
+#pragma once
+
+#include <ferry/error.hpp>
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/security/tls_certificate_verifier.h>
+#include <grpcpp/security/tls_credentials_options.h>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <variant>
+
+namespace ferry {
+
+namespace detail {
+
+inline std::string read_pem(const std::string& path, const char* what) {
+    std::ifstream in(path, std::ios::binary);
+    std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    if (!in)
+        throw error(errc::bad_credentials,
+                    std::string("the ") + what + " " + path + " can't be read: " + std::strerror(errno));
+    if (text.find("-----BEGIN ") == std::string::npos) {
+        throw error(errc::bad_credentials,
+                    std::string("the ") + what + " " + path + " is not PEM text (no -----BEGIN line)");
+    }
+    return text;
+}
+
+}  // namespace detail
+
+/// No TLS: anyone on the way can read and change everything. For tests and for networks that are safe by other means.
+struct plain_text {};
+
+/// A server's private key and certificate.
+class ssl_credentials {
+public:
+    /// Reads both PEM files. Throws `error{bad_credentials}` where one can't be read or isn't PEM.
+    ssl_credentials(const std::string& key, const std::string& cert)
+        : private_key_(detail::read_pem(key, "private key")), certificate_(detail::read_pem(cert, "certificate")) {}
+
+    /// PEM text.
+    const std::string& private_key() const noexcept { return private_key_; }
+    /// PEM text.
+    const std::string& certificate() const noexcept { return certificate_; }
+
+private:
+    std::string private_key_;
+    std::string certificate_;
+};
+
+/// How a server is protected; nothing chosen is an error at `start`.
+using server_security = std::variant<std::monostate, ssl_credentials, plain_text>;
+
+/// The server must show this very certificate, or one that this one signed. The file is read when the client starts.
+struct pinned_certificate {
+    std::string file;
+};
+
+/// Whatever certificate the server shows at the first connection is written to the file, and pinned from then on. Someone
+/// in the middle of that first connection is not noticed.
+struct trust_on_first_use {
+    std::string file;
+};
+
+/// How a node knows its server; nothing chosen is an error at `start`.
+using server_trust = std::variant<std::monostate, pinned_certificate, trust_on_first_use, plain_text>;
+
+namespace detail {
+
+/// Notes the certificate of whoever answers, and lets no connection come of it.
+class certificate_catcher final : public grpc::experimental::ExternalCertificateVerifier {
+public:
+    struct caught {
+        std::mutex mutex;
+        std::condition_variable changed;
+        std::string pem;
+    };
+
+    explicit certificate_catcher(std::shared_ptr<caught> to) : to_(std::move(to)) {}
+
+    bool Verify(grpc::experimental::TlsCustomVerificationCheckRequest* request, std::function<void(grpc::Status)>,
+                grpc::Status* sync_status) override {
+        const auto pem = request->peer_cert();
+        {
+            const std::lock_guard lock(to_->mutex);
+            to_->pem.assign(pem.data(), pem.size());
+        }
+        to_->changed.notify_all();
+        *sync_status = grpc::Status(grpc::StatusCode::UNAUTHENTICATED, "only the certificate was wanted");
+        return true;
+    }
+    void Cancel(grpc::experimental::TlsCustomVerificationCheckRequest*) override {}
+
+private:
+    std::shared_ptr<caught> to_;
+};
+
+}  // namespace detail
+
+/// "host:port", with brackets around an IPv6 address.
+inline std::string to_target(const std::string& host, std::uint16_t port) {
+    const bool bare_ipv6 = host.find(':') != std::string::npos && host.front() != '[';
+    return (bare_ipv6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
+}
+
+/// The certificate that a server shows, as PEM text. Nothing vouches for it: trusting it is a decision of the caller's.
+/// Blocks for up to `timeout`. Throws `error{connection_failed}` where no server answers with one.
+inline std::string fetch_certificate(const std::string& host, std::uint16_t port,
+                                     std::chrono::milliseconds timeout = std::chrono::seconds(10)) {
+    const auto caught = std::make_shared<detail::certificate_catcher::caught>();
+    grpc::experimental::TlsChannelCredentialsOptions options;
+    options.set_verify_server_certs(false);
+    options.set_check_call_host(false);
+    options.set_certificate_verifier(
+        grpc::experimental::ExternalCertificateVerifier::Create<detail::certificate_catcher>(caught));
+    const auto channel = grpc::CreateChannel(to_target(host, port), grpc::experimental::TlsCredentials(options));
+    channel->GetState(true);
+    std::unique_lock lock(caught->mutex);
+    if (!caught->changed.wait_for(lock, timeout, [&] { return !caught->pem.empty(); })) {
+        throw error(errc::connection_failed,
+                    "no TLS server answered at " + to_target(host, port) + ": is it running, and not plain text?");
+    }
+    return caught->pem;
+}
+
+namespace detail {
+
+inline std::shared_ptr<grpc::ServerCredentials> server_credentials(const server_security& chosen) {
+    if (std::holds_alternative<plain_text>(chosen)) return grpc::InsecureServerCredentials();
+    if (const auto* ssl = std::get_if<ssl_credentials>(&chosen)) {
+        grpc::SslServerCredentialsOptions options;
+        options.pem_key_cert_pairs.push_back({ssl->private_key(), ssl->certificate()});
+        return grpc::SslServerCredentials(options);
+    }
+    throw error(
+        errc::invalid_argument,
+        "options.ssl is not set: give ferry::ssl_credentials{key, cert}, or ferry::plain_text{} to go without TLS");
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+inline void write_private_file(const std::string& path, const std::string& text) {
+    const std::string half = path + ".new";
+    const int fd = ::open(half.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    const bool written = fd >= 0 && ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+    if (fd >= 0) ::close(fd);
+    if (!written || std::rename(half.c_str(), path.c_str()) != 0) {
+        throw error(errc::bad_credentials, "the certificate can't be written to " + path + ": " + std::strerror(errno));
+    }
+}
+
+inline std::shared_ptr<grpc::ChannelCredentials> pin(const std::string& file) {
+    grpc::SslCredentialsOptions options;
+    options.pem_root_certs = read_pem(file, "server's certificate");
+    return grpc::SslCredentials(options);
+}
+
+/// May block where trust on first use has to fetch.
+inline std::shared_ptr<grpc::ChannelCredentials> channel_credentials(const server_trust& chosen,
+                                                                     const std::string& host, std::uint16_t port) {
+    if (std::holds_alternative<plain_text>(chosen)) return grpc::InsecureChannelCredentials();
+    if (const auto* pinned = std::get_if<pinned_certificate>(&chosen)) return pin(pinned->file);
+    if (const auto* first = std::get_if<trust_on_first_use>(&chosen)) {
+        if (::access(first->file.c_str(), F_OK) != 0) write_private_file(first->file, fetch_certificate(host, port));
+        return pin(first->file);
+    }
+    throw error(errc::invalid_argument,
+                "the server's trust is not set: give ferry::pinned_certificate{file}, "
+                "ferry::trust_on_first_use{file}, or ferry::plain_text{} to go without TLS");
+}
+
+}  // namespace detail
+
+}  // namespace ferry

@@ -1,0 +1,185 @@
+// The sender's handles: a delivery that ends in one outcome, and a request that ends with a reply.
+// A handle may be copied, kept for longer than the server, or dropped; dropping it withdraws nothing.
+#pragma once
+
+#include <ferry/outcome.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ferry {
+
+/// What a request came to.
+template <class Message>
+struct basic_reply {
+    outcome how;        ///< `replied`, or why there is no reply
+    Message message{};  ///< only where `how.kind == replied`
+    std::string node;   ///< that was asked
+
+    explicit operator bool() const noexcept { return how.kind == outcome_kind::replied; }
+};
+
+namespace detail {
+
+/// What a handle needs of whoever made it.
+class delivery_host {
+public:
+    virtual ~delivery_host() = default;
+    virtual void post(const std::string& strand, std::function<void()> job) = 0;
+    virtual void withdraw(std::uint64_t key) = 0;
+};
+
+template <class Message>
+class delivery_state : public std::enable_shared_from_this<delivery_state<Message>> {
+public:
+    using callback = std::function<void(const basic_reply<Message>&)>;
+
+    delivery_state(std::weak_ptr<delivery_host> host, std::string node) : host_(std::move(host)) {
+        result_.node = std::move(node);
+    }
+
+    void set_total(std::uint64_t bytes) noexcept { total_ = bytes; }
+    void set_key(std::uint64_t key) noexcept { key_ = key; }
+    void progressed(std::uint64_t sent) noexcept { sent_ = sent; }
+
+    /// Called once. The callbacks go to the host's executor, in the order in which they were added.
+    void end(outcome how, std::optional<Message> reply) {
+        std::vector<callback> waiting;
+        {
+            const std::lock_guard lock(mutex_);
+            result_.how = std::move(how);
+            if (reply) result_.message = std::move(*reply);
+            ended_ = true;
+            waiting.swap(callbacks_);
+        }
+        changed_.notify_all();
+        for (auto& each : waiting) run(std::move(each));
+    }
+
+    void when_ended(callback each) {
+        {
+            const std::lock_guard lock(mutex_);
+            if (!ended_) {
+                callbacks_.push_back(std::move(each));
+                return;
+            }
+        }
+        run(std::move(each));
+    }
+
+    const basic_reply<Message>& wait() const {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return ended_; });
+        return result_;  // fixed from now on
+    }
+
+    bool wait_until(std::chrono::steady_clock::time_point when) const {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_until(lock, when, [this] { return ended_; });
+    }
+
+    void cancel() {
+        if (const auto host = host_.lock()) host->withdraw(key_);
+    }
+    const std::string& node() const noexcept { return result_.node; }
+    std::uint64_t sent() const noexcept { return sent_; }
+    std::uint64_t total() const noexcept { return total_; }
+
+private:
+    void run(callback each) {
+        auto job = [self = this->shared_from_this(), each = std::move(each)] { each(self->result_); };
+        if (const auto host = host_.lock()) {
+            host->post(result_.node, std::move(job));
+        } else {
+            job();
+        }
+    }
+
+    std::weak_ptr<delivery_host> host_;
+    std::atomic<std::uint64_t> key_{0};
+    std::atomic<std::uint64_t> sent_{0};
+    std::atomic<std::uint64_t> total_{0};
+    mutable std::mutex mutex_;
+    mutable std::condition_variable changed_;
+    bool ended_ = false;
+    basic_reply<Message> result_;
+    std::vector<callback> callbacks_;
+};
+
+}  // namespace detail
+
+/// A message on its way to one node. Safe to use from several threads; copies mean the same delivery.
+template <class Message>
+class basic_delivery {
+public:
+    explicit basic_delivery(std::shared_ptr<detail::delivery_state<Message>> state) : state_(std::move(state)) {}
+
+    /// Blocks until the delivery has ended. Not from a callback that the end itself waits for.
+    outcome wait() const { return state_->wait().how; }
+
+    /// The outcome, or nothing where the delivery has not ended within the time.
+    template <class Rep, class Period>
+    std::optional<outcome> wait_for(std::chrono::duration<Rep, Period> time) const {
+        if (!state_->wait_until(std::chrono::steady_clock::now() + time)) return std::nullopt;
+        return state_->wait().how;
+    }
+
+    bool done() const { return state_->wait_until(std::chrono::steady_clock::time_point::min()); }
+
+    /// Calls `callback(const outcome&)` once, on the executor, after the delivery has ended, even if it has ended already.
+    /// Callbacks of one node run one after another.
+    template <class Callback>
+    void on_done(Callback callback) {
+        state_->when_ended(
+            [callback = std::move(callback)](const basic_reply<Message>& result) mutable { callback(result.how); });
+    }
+
+    /// Withdraws it, wherever it is; ends in `cancelled` unless it has ended before.
+    void cancel() { state_->cancel(); }
+
+    const std::string& node() const noexcept { return state_->node(); }
+
+    /// Of the encoded message.
+    std::uint64_t total_bytes() const noexcept { return state_->total(); }
+
+    /// Handed to the network so far in the attempt under way, of `total_bytes`.
+    std::uint64_t sent_bytes() const noexcept { return state_->sent(); }
+
+protected:
+    std::shared_ptr<detail::delivery_state<Message>> state_;
+};
+
+/// A message on its way to one node, and the reply to it.
+template <class Message>
+class basic_request : public basic_delivery<Message> {
+public:
+    using basic_delivery<Message>::basic_delivery;
+
+    /// Blocks until the reply is there, or the reason why there is none. Copies the message's tree, but no binary.
+    basic_reply<Message> get() const { return this->state_->wait(); }
+
+    /// Calls `callback(const basic_reply<Message>&)` once, on the executor, as `on_done` does.
+    template <class Callback>
+    void on_reply(Callback callback) {
+        this->state_->when_ended(std::move(callback));
+    }
+
+    /// The same as a future. It is always fulfilled, and never holds an exception.
+    std::future<basic_reply<Message>> future() {
+        auto promise = std::make_shared<std::promise<basic_reply<Message>>>();
+        on_reply([promise](const basic_reply<Message>& result) { promise->set_value(result); });
+        return promise->get_future();
+    }
+};
+
+}  // namespace ferry

@@ -1,0 +1,69 @@
+// layer 3
+// One thread that calls back at the earliest time it was asked for. The cores say when they want to be woken; this is
+// the clock that wakes them.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+namespace ferry::detail {
+
+class alarm {
+public:
+    using time_point = std::chrono::steady_clock::time_point;
+
+    /// `ring` runs on the alarm's thread and may call `at`; it must not stop the alarm.
+    explicit alarm(std::function<void()> ring) : ring_(std::move(ring)), thread_([this] { run(); }) {}
+    alarm(const alarm&) = delete;
+    alarm& operator=(const alarm&) = delete;
+    ~alarm() { stop(); }
+
+    /// Rings at `when` at the latest; an earlier ring takes its place.
+    void at(time_point when) {
+        const std::lock_guard lock(mutex_);
+        if (when >= next_) return;
+        next_ = when;
+        changed_.notify_one();
+    }
+
+    /// No ring runs or starts after this.
+    void stop() {
+        {
+            const std::lock_guard lock(mutex_);
+            stopped_ = true;
+            changed_.notify_one();
+        }
+        if (thread_.joinable()) thread_.join();
+    }
+
+private:
+    void run() {
+        std::unique_lock lock(mutex_);
+        while (!stopped_) {
+            if (next_ == time_point::max()) {
+                changed_.wait(lock);
+            } else if (std::chrono::steady_clock::now() < next_) {
+                changed_.wait_until(lock, time_point(next_));
+            } else {
+                next_ = time_point::max();
+                lock.unlock();
+                ring_();
+                lock.lock();
+            }
+        }
+    }
+
+    std::function<void()> ring_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    time_point next_ = time_point::max();
+    bool stopped_ = false;
+    std::thread thread_;
+};
+
+}  // namespace ferry::detail

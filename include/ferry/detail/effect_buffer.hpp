@@ -1,0 +1,38 @@
+// layer 3
+// Holds a step's effects until the core is unlocked. The memory is kept by the thread between steps; steps may nest.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+namespace ferry::detail {
+
+template <class Effect>
+class effect_buffer {
+public:
+    effect_buffer() : effects_(std::exchange(spare(), {})) {}
+    effect_buffer(const effect_buffer&) = delete;
+    effect_buffer& operator=(const effect_buffer&) = delete;
+    ~effect_buffer() {
+        effects_.clear();
+        if (effects_.capacity() > spare().capacity()) spare() = std::move(effects_);
+    }
+
+    template <class E>
+    void push(E&& effect) {
+        effects_.emplace_back(std::forward<E>(effect));
+    }
+
+    auto begin() { return effects_.begin(); }
+    auto end() { return effects_.end(); }
+
+private:
+    static std::vector<Effect>& spare() {
+        static thread_local std::vector<Effect> kept;
+        return kept;
+    }
+
+    std::vector<Effect> effects_;
+};
+
+}  // namespace ferry::detail

@@ -1,0 +1,170 @@
+// layer 3
+// Where user code runs: a few threads and one strand a name. What is posted to a strand runs in order and never at the
+// same time; strands run in parallel. A strand takes memory only while something is posted to it.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace ferry::detail {
+
+class executor {
+public:
+    using job = std::function<void()>;
+
+    /// `on_throw(text)` is told of a job that threw.
+    executor(std::size_t threads, std::function<void(const std::string&)> on_throw)
+        : shared_(std::make_shared<shared>()) {
+        shared_->on_throw = std::move(on_throw);
+        threads = std::max<std::size_t>(1, threads);
+        shared_->alive = threads;
+        for (std::size_t i = 0; i < threads; ++i) {
+            threads_.emplace_back([s = shared_] { s->run(); });
+        }
+    }
+    executor(const executor&) = delete;
+    executor& operator=(const executor&) = delete;
+    ~executor() { stop(std::chrono::steady_clock::now()); }
+
+    /// Never waits. After `stop` the job is dropped.
+    void post(const std::string& strand, job work) { shared_->post(strand, std::move(work), 0); }
+
+    /// The same, but at most `bound` such jobs wait in a strand: past it the oldest of them is dropped. Returns how many were.
+    std::size_t post_bounded(const std::string& strand, job work, std::size_t bound) {
+        return shared_->post(strand, std::move(work), bound);
+    }
+
+    /// Runs what was posted, but waits no longer than the deadline (and a moment for idle threads to end): what still
+    /// runs then ends on its own, what still waits is dropped. May be called from a job, which isn't waited for.
+    void stop(std::chrono::steady_clock::time_point deadline) {
+        if (threads_.empty()) return;
+        const bool inside = std::any_of(threads_.begin(), threads_.end(),
+                                        [](const std::thread& t) { return t.get_id() == std::this_thread::get_id(); });
+        const std::size_t mine = inside ? 1 : 0;
+        std::unordered_map<std::string, strand> dropped;  // destroyed without the lock: a job may own anything
+        bool all_ended = false;
+        {
+            std::unique_lock lock(shared_->mutex);
+            shared_->idle.wait_until(lock, deadline,
+                                     [&] { return shared_->ready.empty() && shared_->running <= mine; });
+            shared_->stopped = true;
+            dropped.swap(shared_->strands);
+            shared_->ready.clear();
+            shared_->work.notify_all();
+            const auto grace = std::max(deadline, std::chrono::steady_clock::now() + std::chrono::seconds(1));
+            all_ended = shared_->idle.wait_until(lock, grace, [&] { return shared_->alive <= mine; });
+        }
+        for (auto& t : threads_) {
+            if (!all_ended || t.get_id() == std::this_thread::get_id()) {
+                t.detach();  // it shares what it needs, and ends with its job
+            } else {
+                t.join();
+            }
+        }
+        threads_.clear();
+    }
+
+private:
+    struct item {
+        job work;
+        bool droppable;
+    };
+    struct strand {
+        std::deque<item> items;
+        bool running = false;
+        std::size_t droppable = 0;
+    };
+
+    struct shared {
+        std::mutex mutex;
+        std::condition_variable work, idle;
+        std::unordered_map<std::string, strand> strands;
+        std::deque<std::string> ready;  // strands with work that nobody runs
+        std::size_t running = 0;
+        std::size_t alive = 0;
+        bool stopped = false;
+        std::function<void(const std::string&)> on_throw;
+
+        std::size_t post(const std::string& name, job work_item, std::size_t bound) {
+            std::size_t dropped = 0;
+            {
+                const std::lock_guard lock(mutex);
+                if (stopped) return 0;
+                strand& s = strands[name];
+                if (bound > 0 && s.droppable >= bound) {
+                    const auto oldest =
+                        std::find_if(s.items.begin(), s.items.end(), [](const item& i) { return i.droppable; });
+                    s.items.erase(oldest);
+                    --s.droppable;
+                    ++dropped;
+                }
+                s.items.push_back({std::move(work_item), bound > 0});
+                if (bound > 0) ++s.droppable;
+                if (s.running || s.items.size() > 1) return dropped;
+                ready.push_back(name);
+            }
+            work.notify_one();
+            return dropped;
+        }
+
+        void run() {
+            std::unique_lock lock(mutex);
+            while (true) {
+                work.wait(lock, [&] { return stopped || !ready.empty(); });
+                if (stopped) break;
+                const std::string name = std::move(ready.front());
+                ready.pop_front();
+                ++running;
+                run_one(lock, name);
+                --running;
+                if (ready.empty()) idle.notify_all();
+            }
+            --alive;
+            idle.notify_all();
+        }
+
+        void run_one(std::unique_lock<std::mutex>& lock, const std::string& name) {
+            strand& s = strands[name];
+            item next = std::move(s.items.front());
+            s.items.pop_front();
+            if (next.droppable) --s.droppable;
+            s.running = true;
+            lock.unlock();
+            try {
+                next.work();
+            } catch (const std::exception& e) {
+                on_throw(e.what());
+            } catch (...) {
+                on_throw("an exception that is no std::exception");
+            }
+            next.work = nullptr;
+            lock.lock();
+            const auto found = strands.find(name);
+            if (found == strands.end()) return;  // stopped meanwhile
+            found->second.running = false;
+            if (found->second.items.empty()) {
+                strands.erase(found);
+            } else {
+                ready.push_back(name);
+                work.notify_one();
+            }
+        }
+    };
+
+    std::shared_ptr<shared> shared_;
+    std::vector<std::thread> threads_;
+};
+
+}  // namespace ferry::detail

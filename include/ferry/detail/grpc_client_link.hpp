@@ -1,0 +1,418 @@
+// layer 4
+// What joins a node's core to one server: it turns calls and users' wishes into events, and performs the effects. One mutex
+// holds the core; it is never held over gRPC, a serializer or user code.
+#pragma once
+
+#include <ferry/client_options.hpp>
+#include <ferry/delivery.hpp>
+#include <ferry/detail/alarm.hpp>
+#include <ferry/detail/effect_buffer.hpp>
+#include <ferry/detail/executor.hpp>
+#include <ferry/detail/grpc_client_calls.hpp>
+#include <ferry/intake.hpp>
+#include <ferry/message.hpp>
+#include <ferry/task.hpp>
+
+#include <grpcpp/create_channel.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <stop_token>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <variant>
+
+namespace ferry::detail {
+
+template <class Serializer, class Retry, class ChunkSize>
+class grpc_client_link final : public client_calls_host,
+                               public delivery_host,
+                               public task_host<typename Serializer::message_type>,
+                               public std::enable_shared_from_this<grpc_client_link<Serializer, Retry, ChunkSize>> {
+public:
+    using message_type = typename Serializer::message_type;
+    using traits = message_traits<message_type>;
+    using state = delivery_state<message_type>;
+    using ticket = std::shared_ptr<state>;
+    using handler = std::function<void(basic_task<message_type>)>;
+
+    grpc_client_link(std::shared_ptr<const client_options> options, researcher_address address, Serializer serializer,
+                     Retry retry, std::shared_ptr<const handler> on_task, std::shared_ptr<executor> callbacks)
+        : options_(std::move(options)),
+          address_(std::move(address)),
+          name_(to_target(address_.host, address_.port)),
+          serializer_(std::move(serializer)),
+          on_task_(std::move(on_task)),
+          callbacks_(std::move(callbacks)),
+          intake_(options_->limits, std::move(retry), std::random_device{}()),
+          alarm_([this] { post_event(intake_events::time_passed{}); }) {}
+
+    ~grpc_client_link() override { alarm_.stop(); }
+
+    /// Throws `error` where the trust can't be used; a server that can't be reached is no error.
+    void start() {
+        if (!std::holds_alternative<trust_on_first_use>(address_.trust)) connect();
+        post_event(intake_events::started{});
+    }
+
+    bool wait_connected(std::chrono::steady_clock::time_point deadline) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_until(lock, deadline, [&] { return connected_; });
+    }
+
+    void begin_stop() {
+        stop_.request_stop();
+        post_event(intake_events::stop_requested{});
+    }
+
+    void finish_stop(std::chrono::steady_clock::time_point deadline) {
+        {
+            std::unique_lock lock(mutex_);
+            changed_.wait_until(lock, deadline, [&] { return drained_; });
+        }
+        post_event(intake_events::stop_forced{});
+        alarm_.stop();
+    }
+
+    // --- what tasks want ------------------------------------------------------------------------------------------------
+
+    basic_delivery<message_type> reply(const message_type& task, message_type answer) override {
+        if (traits::request_id(answer).empty()) {
+            if (auto id = traits::request_id(task); !id.empty()) traits::set_request_id(answer, id);
+        }
+        return send(std::move(answer));
+    }
+
+    basic_delivery<message_type> send(message_type answer) {
+        const auto made = std::make_shared<state>(this->weak_from_this(), name_);
+        try {
+            if (traits::node_id(answer).empty()) traits::set_node_id(answer, options_->node_id);
+            auto content = std::make_shared<const payload>(serializer_.encode(std::move(answer)));
+            made->set_total(content->size());
+            if (options_->debug) debug("out " + name_ + " bytes=" + std::to_string(content->size()));
+            intake_events::reply_submitted<ticket> e{made, std::move(content), options_->reply_age};
+            run([&](auto& core, auto& sink) { made->set_key(core.step(std::move(e), now(), sink)); });
+        } catch (const error& e) {
+            const bool large = e.code() == errc::too_large;
+            made->end({large ? outcome_kind::too_large : outcome_kind::encode_failed, e.code(), e.what(), 0},
+                      std::nullopt);
+        }
+        return basic_delivery<message_type>(made);
+    }
+
+    void send_feedback(feedback what) override {
+        std::visit([&](auto& each) { each.node_id = options_->node_id; }, what);
+        auto content = std::make_shared<const std::string>(wire::to_proto(what, {}).SerializeAsString());
+        post_event(intake_events::feedback_submitted{std::move(content)});
+    }
+
+    std::stop_token stop_token() const override { return stop_.get_token(); }
+    const std::string& researcher() const override { return name_; }
+
+    // --- what handles want ----------------------------------------------------------------------------------------------
+
+    void post(const std::string& strand, std::function<void()> job) override {
+        callbacks_->post("\1" + strand, std::move(job));
+    }
+    void withdraw(std::uint64_t key) override { post_event(intake_events::withdrawn{key}); }
+
+    // --- what calls report ----------------------------------------------------------------------------------------------
+
+    void poll_accepted(std::uint64_t id) override { post_event(intake_events::poll_accepted{id}); }
+    void poll_progress(std::uint64_t id) override { post_event(intake_events::poll_progress{id}); }
+
+    void poll_ended(std::uint64_t id, const grpc::Status& status, bool has_task, bytes task,
+                    wire::read_result read) override {
+        if (read.code != errc::ok) {
+            warn("a task was not understood: " + read.text);
+            return post_event(intake_events::poll_ended{id, poll_end::corrupt, std::move(read.text)});
+        }
+        const auto end = to_end(status);
+        if (end == poll_end::well && has_task) {
+            const auto size = task.size();
+            post_event(intake_events::task_arrived<bytes>{id, std::move(task), size});
+        }
+        post_event(intake_events::poll_ended{id, end, status.error_message()});
+    }
+
+    void upload_range_sent(std::uint64_t id) override { post_event(intake_events::upload_range_sent{id}); }
+
+    void upload_ended(std::uint64_t id, errc reason, std::string text) override {
+        forget_upload(id);
+        post_event(intake_events::upload_ended{id, reason, std::move(text)});
+    }
+
+    void feedback_ended(std::uint64_t id, const grpc::Status& status) override {
+        post_event(intake_events::feedback_ended{id, wire::to_errc(status), status.error_message()});
+    }
+
+private:
+    struct types {
+        using task = bytes;
+        using ticket = grpc_client_link::ticket;
+        using retry = Retry;
+        using chunk_size = ChunkSize;
+    };
+    using core_type = intake<types>;
+
+    using later = std::variant<intake_effects::reconnect, intake_effects::open_poll, intake_effects::cancel_poll,
+                               intake_effects::run_task<bytes>, intake_effects::open_upload, intake_effects::send_range,
+                               intake_effects::cancel_upload, intake_effects::send_feedback,
+                               intake_effects::cancel_feedback, intake_effects::warning, intake_effects::wake_at>;
+
+    struct sink {
+        grpc_client_link& link;
+        effect_buffer<later>& kept;
+
+        template <class Effect>
+        void operator()(Effect&& effect) {
+            kept.push(std::forward<Effect>(effect));
+        }
+        void operator()(intake_effects::ended<ticket> e) {
+            if (e.ticket) e.ticket->end(std::move(e.how), std::nullopt);
+        }
+        void operator()(intake_effects::progressed<ticket> e) {
+            if (e.ticket) e.ticket->progressed(e.sent);
+        }
+        void operator()(intake_effects::link_changed e) {
+            link.connected_ = e.connected;
+            link.changed_.notify_all();
+        }
+        void operator()(intake_effects::drained) {
+            link.drained_ = true;
+            link.changed_.notify_all();
+        }
+    };
+
+    static instant now() { return {std::chrono::steady_clock::now(), std::chrono::system_clock::now()}; }
+
+    template <class Event>
+    void post_event(Event&& event) {
+        run([&](auto& core, auto& to) { core.step(std::forward<Event>(event), now(), to); });
+    }
+
+    template <class Step>
+    void run(Step&& step) {
+        effect_buffer<later> kept;
+        {
+            sink effects{*this, kept};
+            const std::lock_guard lock(mutex_);
+            step(intake_, effects);
+        }
+        for (auto& each : kept) {
+            std::visit([this](auto& effect) { perform(std::move(effect)); }, each);
+        }
+    }
+
+    static poll_end to_end(const grpc::Status& status) {
+        switch (status.error_code()) {
+            case grpc::StatusCode::OK: return poll_end::well;
+            case grpc::StatusCode::DEADLINE_EXCEEDED: return poll_end::deadline;
+            case grpc::StatusCode::PERMISSION_DENIED:
+            case grpc::StatusCode::UNAUTHENTICATED:
+            case grpc::StatusCode::RESOURCE_EXHAUSTED:
+            case grpc::StatusCode::INVALID_ARGUMENT: return poll_end::refused;
+            default: return poll_end::unreachable;
+        }
+    }
+
+    // --- connections ----------------------------------------------------------------------------------------------------
+
+    struct channels {
+        explicit channels(const std::function<std::shared_ptr<grpc::Channel>()>& make)
+            : polls(make()), uploads(make()) {}
+        grpc::GenericStub polls;    // and feedback
+        grpc::GenericStub uploads;  // over a connection of their own, so that nothing waits behind their bulk
+    };
+
+    /// Throws `error` where the trust can't be used. Blocks only where trust on first use has to fetch.
+    void connect() {
+        const auto credentials = channel_credentials(address_.trust, address_.host, address_.port);
+        auto made = std::make_shared<channels>([&] {
+            grpc::ChannelArguments args;
+            args.SetMaxReceiveMessageSize(wire::max_grpc_message_bytes);
+            args.SetMaxSendMessageSize(wire::max_grpc_message_bytes);
+            args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a new channel is a new connection
+            args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
+            args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+            args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+            args.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+            return grpc::CreateCustomChannel(name_, credentials, args);
+        });
+        const std::lock_guard lock(calls_mutex_);
+        channels_ = std::move(made);
+    }
+
+    std::shared_ptr<channels> current_channels() {
+        const std::lock_guard lock(calls_mutex_);
+        return channels_;
+    }
+
+    void perform(intake_effects::reconnect) {
+        const std::lock_guard lock(calls_mutex_);
+        channels_.reset();
+    }
+
+    /// Without channels they are made first, on the executor, since that may block.
+    void perform(intake_effects::open_poll e) {
+        if (current_channels()) return open_poll(e.poll_id);
+        callbacks_->post("\1connect " + name_, [self = this->shared_from_this(), id = e.poll_id] {
+            try {
+                self->connect();
+            } catch (const error& problem) {
+                self->warn(problem.what());
+                return self->post_event(intake_events::poll_ended{id, poll_end::unreachable, problem.what()});
+            }
+            self->open_poll(id);
+        });
+    }
+
+    void open_poll(std::uint64_t id) {
+        const auto over = current_channels();
+        if (!over)
+            return post_event(intake_events::poll_ended{id, poll_end::unreachable, "the connection was given up"});
+        const auto call = std::make_shared<task_poll>(this->shared_from_this(), id, options_->tasks);
+        {
+            const std::lock_guard lock(calls_mutex_);
+            poll_ = call;
+            poll_id_ = id;
+        }
+        call->open(over->polls, options_->node_id, std::chrono::system_clock::now() + options_->poll_deadline);
+    }
+
+    void perform(intake_effects::cancel_poll e) {
+        std::shared_ptr<task_poll> call;
+        {
+            const std::lock_guard lock(calls_mutex_);
+            if (poll_id_ == e.poll_id) call = poll_.lock();
+        }
+        if (call) call->cancel();
+    }
+
+    // --- tasks ----------------------------------------------------------------------------------------------------------
+
+    void perform(intake_effects::run_task<bytes> e) {
+        callbacks_->post("\1tasks " + name_,
+                         [self = this->shared_from_this(), key = e.key, content = std::move(e.task)]() mutable {
+                             self->run_task(std::move(content));
+                             self->post_event(intake_events::task_returned{key});
+                         });
+    }
+
+    /// A task that can't be decoded, or whose callback throws, costs just that task.
+    void run_task(bytes content) {
+        try {
+            if (options_->debug) debug("in " + name_ + " bytes=" + std::to_string(content.size()));
+            auto decoded = serializer_.decode(std::exchange(content, {}));
+            if (*on_task_) (*on_task_)(basic_task<message_type>(this->shared_from_this(), std::move(decoded)));
+        } catch (const std::exception& e) {
+            report("a task failed: " + std::string(e.what()));
+        } catch (...) {
+            report("a task failed with an exception that is no std::exception");
+        }
+    }
+
+    void report(const std::string& text) {
+        warn(text);
+        send_feedback(log_line{{}, "ERROR", text});
+    }
+
+    // --- uploads and feedback -------------------------------------------------------------------------------------------
+
+    void perform(intake_effects::open_upload e) {
+        const auto over = current_channels();
+        if (!over)
+            return post_event(
+                intake_events::upload_ended{e.upload_id, errc::connection_failed, "there is no connection"});
+        const auto call = std::make_shared<reply_upload>(this->shared_from_this(), e.upload_id);
+        {
+            const std::lock_guard lock(calls_mutex_);
+            uploads_[e.upload_id] = call;
+        }
+        call->open(over->uploads);
+    }
+
+    void perform(intake_effects::send_range e) {
+        if (const auto call = find_upload(e.upload_id)) call->send(e.content, e.part);
+    }
+
+    void perform(intake_effects::cancel_upload e) {
+        if (const auto call = find_upload(e.upload_id)) call->cancel();
+        forget_upload(e.upload_id);
+    }
+
+    std::shared_ptr<reply_upload> find_upload(std::uint64_t id) {
+        const std::lock_guard lock(calls_mutex_);
+        const auto found = uploads_.find(id);
+        return found == uploads_.end() ? nullptr : found->second;
+    }
+
+    void forget_upload(std::uint64_t id) {
+        const std::lock_guard lock(calls_mutex_);
+        uploads_.erase(id);
+    }
+
+    void perform(intake_effects::send_feedback e) {
+        const auto over = current_channels();
+        if (!over)
+            return post_event(
+                intake_events::feedback_ended{e.feedback_id, errc::connection_failed, "there is no connection"});
+        const auto call = std::make_shared<feedback_call>(this->shared_from_this(), e.feedback_id);
+        {
+            const std::lock_guard lock(calls_mutex_);
+            feedback_ = call;
+        }
+        call->open(over->polls, *e.content, std::chrono::system_clock::now() + options_->limits.idle_limit);
+    }
+
+    void perform(intake_effects::cancel_feedback) {
+        std::shared_ptr<feedback_call> call;
+        {
+            const std::lock_guard lock(calls_mutex_);
+            call = feedback_.lock();
+        }
+        if (call) call->cancel();
+    }
+
+    void perform(const intake_effects::warning& e) { warn(e.text); }
+    void perform(intake_effects::wake_at e) { alarm_.at(e.when); }
+
+    void warn(const std::string& text) const {
+        if (options_->log) options_->log(log_level::warning, name_ + ": " + text);
+    }
+    void debug(const std::string& text) const {
+        if (options_->log) options_->log(log_level::debug, text);
+    }
+
+    const std::shared_ptr<const client_options> options_;
+    const researcher_address address_;
+    const std::string name_;
+    [[no_unique_address]] Serializer serializer_;
+    const std::shared_ptr<const handler> on_task_;
+    const std::shared_ptr<executor> callbacks_;
+    std::stop_source stop_;
+
+    std::mutex mutex_;
+    core_type intake_;
+    std::condition_variable changed_;
+    bool connected_ = false;
+    bool drained_ = false;
+
+    std::mutex calls_mutex_;
+    std::shared_ptr<channels> channels_;
+    std::weak_ptr<task_poll> poll_;
+    std::uint64_t poll_id_ = 0;
+    std::unordered_map<std::uint64_t, std::shared_ptr<reply_upload>> uploads_;
+    std::weak_ptr<feedback_call> feedback_;
+
+    alarm alarm_;
+};
+
+}  // namespace ferry::detail

@@ -1,0 +1,230 @@
+// layer 4
+// The server's three methods as reactors. They carry bytes and report events; what is to happen is decided by the host.
+//
+// Each call keeps itself alive from its start to OnDone, and guards its writes and its one Finish with its own mutex.
+#pragma once
+
+#include <ferry/researcher.grpc.pb.h>
+#include <ferry/chunk.hpp>
+#include <ferry/error.hpp>
+#include <ferry/feedback.hpp>
+#include <ferry/payload.hpp>
+#include <ferry/wire.hpp>
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+namespace ferry::detail {
+
+class poll_call;
+class reply_call;
+
+/// Who the calls report to, from gRPC's threads; must not block.
+class server_calls_host {
+public:
+    virtual ~server_calls_host() = default;
+    virtual void poll_opened(std::shared_ptr<poll_call> call) = 0;
+    virtual void range_sent(const std::shared_ptr<poll_call>& call) = 0;
+    virtual void poll_broken(const std::shared_ptr<poll_call>& call, errc reason, std::string text) = 0;
+    virtual void poll_closed(const std::shared_ptr<poll_call>& call, bool clean) = 0;
+    virtual void reply_received(std::shared_ptr<reply_call> call, bytes content) = 0;
+    virtual void feedback_received(feedback from) = 0;
+    virtual chunk_limits reply_limits() const = 0;
+};
+
+/// One long poll.
+class poll_call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                        public std::enable_shared_from_this<poll_call> {
+public:
+    poll_call(std::shared_ptr<server_calls_host> host, std::string node, std::string connection)
+        : host_(std::move(host)), node_(std::move(node)), connection_(std::move(connection)) {}
+
+    const std::string& node() const noexcept { return node_; }
+    /// gRPC's name of the peer: it has the peer's port, so it is unique among open connections.
+    const std::string& connection() const noexcept { return connection_; }
+
+    void open() {
+        self_ = shared_from_this();
+        StartSendInitialMetadata();  // tells the node that it is heard
+        host_->poll_opened(self_);
+    }
+
+    void refuse(const grpc::Status& why) {
+        self_ = shared_from_this();
+        finish(why);
+    }
+
+    /// Writes a range; a content that is not in memory is read first. After the last chunk the call ends well.
+    void send(const std::shared_ptr<const payload>& content, const chunk& part) {
+        if (content->in_memory()) return write(*content, part.offset, part);
+        content->read(part.offset, part.length, [self = shared_from_this(), part](range_result range) {
+            if (range.code == errc::ok && range.data.size() == part.length) return self->write(range.data, 0, part);
+            self->host_->poll_broken(self, errc::source_failed, range.text.empty() ? "a range came short" : range.text);
+        });
+    }
+
+    void finish(const grpc::Status& how) {
+        const std::lock_guard lock(mutex_);
+        if (std::exchange(over_, true)) return;
+        Finish(how);
+    }
+
+private:
+    void write(const payload& from, std::uint64_t offset, const chunk& part) {
+        const std::lock_guard lock(mutex_);
+        if (over_) return;
+        wire::write_chunk(out_, part, from, offset);
+        if (part.last()) {
+            over_ = whole_ = true;
+            StartWriteAndFinish(&out_, grpc::WriteOptions(), grpc::Status::OK);
+        } else {
+            StartWrite(&out_);
+        }
+    }
+
+    void OnWriteDone(bool ok) override {
+        out_.Clear();
+        if (ok) {
+            host_->range_sent(self_);
+        } else {
+            host_->poll_broken(self_, errc::stream_broken, "the node's poll broke off");
+        }
+    }
+
+    void OnCancel() override {
+        {
+            const std::lock_guard lock(mutex_);
+            cancelled_ = true;
+        }
+        const auto self = shared_from_this();
+        host_->poll_broken(self, errc::stream_broken, "the node is gone, or ended its poll");
+        finish(grpc::Status::CANCELLED);
+    }
+
+    void OnDone() override {
+        const auto self = std::move(self_);
+        bool clean = false;
+        {
+            const std::lock_guard lock(mutex_);
+            clean = whole_ && !cancelled_;
+        }
+        host_->poll_closed(self, clean);
+    }
+
+    std::shared_ptr<server_calls_host> host_;
+    std::string node_;
+    std::string connection_;
+    std::shared_ptr<poll_call> self_;
+    std::mutex mutex_;
+    grpc::ByteBuffer out_;
+    bool over_ = false;   // Finish is under way
+    bool whole_ = false;  // ... together with the last chunk
+    bool cancelled_ = false;
+};
+
+/// One upload; several replies may follow one another in it. The next is read once the one before was answered.
+class reply_call final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
+                         public std::enable_shared_from_this<reply_call> {
+public:
+    reply_call(std::shared_ptr<server_calls_host> host, grpc::ByteBuffer* response)
+        : host_(std::move(host)), chunks_(host_->reply_limits()) {
+        *response = wire::empty_message();
+    }
+
+    void open() {
+        self_ = shared_from_this();
+        StartRead(&in_);
+    }
+
+    /// The reply that was received has been dealt with.
+    void answer(errc reason, const std::string& text) {
+        if (reason != errc::ok) return finish(wire::to_status(reason, text));
+        const std::lock_guard lock(mutex_);
+        if (!over_) StartRead(&in_);
+    }
+
+private:
+    void OnReadDone(bool ok) override {
+        if (!ok) {
+            if (!chunks_.in_progress()) return finish(grpc::Status::OK);
+            return finish(wire::to_status(errc::stream_broken, "the stream ended before its last chunk, after " +
+                                                                   std::to_string(chunks_.received()) + " bytes"));
+        }
+        const auto read = wire::read_chunk(in_, chunks_);
+        in_.Clear();
+        if (read.code != errc::ok) return finish(wire::to_status(read.code, read.text));
+        if (chunks_.complete()) return host_->reply_received(shared_from_this(), chunks_.take());
+        const std::lock_guard lock(mutex_);
+        if (!over_) StartRead(&in_);
+    }
+
+    void OnCancel() override { finish(grpc::Status::CANCELLED); }
+    void OnDone() override { self_.reset(); }
+
+    void finish(const grpc::Status& how) {
+        const std::lock_guard lock(mutex_);
+        if (std::exchange(over_, true)) return;
+        Finish(how);
+    }
+
+    std::shared_ptr<server_calls_host> host_;
+    std::shared_ptr<reply_call> self_;
+    std::mutex mutex_;
+    grpc::ByteBuffer in_;
+    chunk_assembler chunks_;
+    bool over_ = false;
+};
+
+/// The service, to be registered with one gRPC server.
+class researcher_service final
+    : public researcher::ResearcherService::WithRawCallbackMethod_GetTaskUnary<
+          researcher::ResearcherService::WithRawCallbackMethod_ReplyTask<
+              researcher::ResearcherService::WithCallbackMethod_Feedback<researcher::ResearcherService::Service>>> {
+public:
+    explicit researcher_service(std::shared_ptr<server_calls_host> host) : host_(std::move(host)) {}
+
+    grpc::ServerWriteReactor<grpc::ByteBuffer>* GetTaskUnary(grpc::CallbackServerContext* context,
+                                                             const grpc::ByteBuffer* request) override {
+        researcher::TaskRequest asked;
+        const bool valid = wire::parse(*request, asked);
+        const auto call = std::make_shared<poll_call>(host_, asked.node(), context->peer());
+        if (!valid || asked.node().empty()) {
+            call->refuse(wire::to_status(errc::protocol_error, "a poll must name its node"));
+        } else {
+            call->open();
+        }
+        return call.get();
+    }
+
+    grpc::ServerReadReactor<grpc::ByteBuffer>* ReplyTask(grpc::CallbackServerContext*,
+                                                         grpc::ByteBuffer* response) override {
+        const auto call = std::make_shared<reply_call>(host_, response);
+        call->open();
+        return call.get();
+    }
+
+    grpc::ServerUnaryReactor* Feedback(grpc::CallbackServerContext* context, const researcher::FeedbackMessage* request,
+                                       researcher::Empty*) override {
+        auto* reactor = context->DefaultReactor();
+        feedback from;
+        if (wire::from_proto(*request, from)) {
+            host_->feedback_received(std::move(from));
+            reactor->Finish(grpc::Status::OK);
+        } else {
+            reactor->Finish(wire::to_status(errc::protocol_error, "feedback must be a log or a scalar"));
+        }
+        return reactor;
+    }
+
+private:
+    std::shared_ptr<server_calls_host> host_;
+};
+
+}  // namespace ferry::detail

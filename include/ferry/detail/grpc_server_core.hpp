@@ -1,0 +1,311 @@
+// layer 4
+// What joins the core to the world: it turns calls and users' wishes into events, and performs the effects. One mutex holds
+// the core; it is never held over gRPC, the store, a serializer or user code.
+#pragma once
+
+#include <ferry/agent_store.hpp>
+#include <ferry/delivery.hpp>
+#include <ferry/detail/alarm.hpp>
+#include <ferry/detail/effect_buffer.hpp>
+#include <ferry/detail/executor.hpp>
+#include <ferry/detail/grpc_server_calls.hpp>
+#include <ferry/dispatch.hpp>
+#include <ferry/message.hpp>
+#include <ferry/server_options.hpp>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace ferry::detail {
+
+inline instant now() { return {std::chrono::steady_clock::now(), std::chrono::system_clock::now()}; }
+
+template <class Serializer, class Store, class Retry, class ChunkSize>
+class grpc_server_core final
+    : public server_calls_host,
+      public delivery_host,
+      public std::enable_shared_from_this<grpc_server_core<Serializer, Store, Retry, ChunkSize>> {
+public:
+    using message_type = typename Serializer::message_type;
+    using traits = message_traits<message_type>;
+    using state = delivery_state<message_type>;
+    using ticket = std::shared_ptr<state>;
+
+    grpc_server_core(server_options options, Serializer serializer, Store store, Retry retry)
+        : options_(std::move(options)),
+          serializer_(std::move(serializer)),
+          store_(std::move(store)),
+          dispatch_(options_.limits, std::move(retry)),
+          executor_(
+              options_.callback_threads,
+              [log = options_.log](const std::string& what) { log(log_level::warning, "a callback threw: " + what); }),
+          alarm_([this] { post_event(events::time_passed{}); }) {}
+
+    ~grpc_server_core() override { alarm_.stop(); }
+
+    const server_options& options() const noexcept { return options_; }
+
+    // --- what users want ------------------------------------------------------------------------------------------------
+
+    std::function<void(const basic_reply<message_type>&)> on_unclaimed_reply;
+
+    /// Encodes the message; null, and `failed` filled, where that can't be done.
+    std::shared_ptr<const payload> encode(message_type m, outcome& failed) const {
+        try {
+            return std::make_shared<const payload>(serializer_.encode(std::move(m)));
+        } catch (const error& e) {
+            const bool large = e.code() == errc::too_large;
+            failed = {large ? outcome_kind::too_large : outcome_kind::encode_failed, e.code(), e.what(), 0};
+            return nullptr;
+        }
+    }
+
+    ticket submit(const std::string& node, std::shared_ptr<const payload> content, const outcome& failed,
+                  std::string request_id, bool wants_reply, const send_options& how) {
+        const auto made = std::make_shared<state>(this->shared_from_this(), node);
+        if (!content) {
+            made->end(failed, std::nullopt);
+            return made;
+        }
+        made->set_total(content->size());
+        if (options_.debug) log_message("out", node, request_id, content->size());
+        events::submitted<ticket> e{node,
+                                    std::move(content),
+                                    std::move(request_id),
+                                    wants_reply,
+                                    made,
+                                    how.expires_after.value_or(options_.task_age),
+                                    how.reply_within,
+                                    how.keep_while_disconnected};
+        run([&](auto& core, auto& sink) { made->set_key(core.step(std::move(e), now(), sink)); });
+        return made;
+    }
+
+    std::optional<node_info> get_node(const std::string& id) const {
+        const std::lock_guard lock(mutex_);
+        return dispatch_.get_node(id);
+    }
+
+    std::vector<node_info> get_all_nodes() const {
+        std::vector<node_info> all;
+        const std::lock_guard lock(mutex_);
+        dispatch_.for_each_node([&](node_info each) { all.push_back(std::move(each)); });
+        return all;
+    }
+
+    /// Waits until `enough(core)`, or the deadline, or a stop.
+    template <class Enough>
+    bool wait_until(std::chrono::steady_clock::time_point deadline, Enough&& enough) {
+        std::unique_lock lock(mutex_);
+        nodes_changed_.wait_until(lock, deadline, [&] { return stopping_ || enough(dispatch_); });
+        return enough(dispatch_);
+    }
+
+    /// Lets what is under way come to its end; false where the deadline came first.
+    bool drain(std::chrono::steady_clock::time_point deadline) {
+        run([&](auto& core, auto& sink) {
+            stopping_ = true;
+            core.step(events::stop_requested{}, now(), sink);
+        });
+        nodes_changed_.notify_all();
+        std::unique_lock lock(mutex_);
+        return drained_changed_.wait_until(lock, deadline, [&] { return drained_; });
+    }
+
+    void force_stop() {
+        post_event(events::stop_forced{});
+        alarm_.stop();
+    }
+
+    void stop_callbacks(std::chrono::steady_clock::time_point deadline) { executor_.stop(deadline); }
+
+    void warn(const std::string& text) const {
+        if (options_.log) options_.log(log_level::warning, text);
+    }
+
+    // --- what calls report ----------------------------------------------------------------------------------------------
+
+    void poll_opened(std::shared_ptr<poll_call> call) override {
+        const auto& kept = *call;
+        post_event(events::poll_opened<std::shared_ptr<poll_call>>{std::move(call), kept.node(), kept.connection()});
+    }
+    void range_sent(const std::shared_ptr<poll_call>& call) override {
+        post_event(events::range_sent<std::shared_ptr<poll_call>>{call, call->node()});
+    }
+    void poll_broken(const std::shared_ptr<poll_call>& call, errc reason, std::string text) override {
+        post_event(events::poll_broken<std::shared_ptr<poll_call>>{call, call->node(), reason, std::move(text)});
+    }
+    void poll_closed(const std::shared_ptr<poll_call>& call, bool clean) override {
+        post_event(events::poll_closed<std::shared_ptr<poll_call>>{call, call->node(), clean});
+    }
+
+    /// Decodes on the executor. Replies of one connection follow one another; those of different ones may overlap.
+    void reply_received(std::shared_ptr<reply_call> call, bytes content) override {
+        executor_.post(decoding_strand(call.get()),
+                       [self = this->shared_from_this(), call = std::move(call), content = std::move(content)] {
+                           self->decode_reply(call, content);
+                       });
+    }
+
+    void feedback_received(feedback from) override {
+        if (!options_.on_message) return;
+        const std::string node = node_of(from);
+        const auto dropped = executor_.post_bounded(
+            node, [self = this->shared_from_this(), from = std::move(from)] { self->options_.on_message(from); },
+            options_.max_waiting_feedback);
+        if (dropped > 0)
+            warn("node " + node + ": feedback comes faster than on_message takes it; the oldest was dropped");
+    }
+
+    chunk_limits reply_limits() const override { return options_.replies; }
+
+    // --- what handles want ----------------------------------------------------------------------------------------------
+
+    void post(const std::string& strand, std::function<void()> job) override { executor_.post(strand, std::move(job)); }
+    void withdraw(std::uint64_t key) override { post_event(events::withdrawn{key}); }
+
+private:
+    using call = std::shared_ptr<poll_call>;
+
+    struct types {
+        using call = std::shared_ptr<poll_call>;
+        using reply_call = std::shared_ptr<detail::reply_call>;
+        using ticket = grpc_server_core::ticket;
+        using reply = message_type;
+        using retry = Retry;
+        using chunk_size = ChunkSize;
+    };
+    using core_type = dispatch<types>;
+
+    using later =
+        std::variant<effects::send_range<call>, effects::end_poll<call>,
+                     effects::answer_reply<std::shared_ptr<reply_call>>, effects::acquire_journal, effects::append_task,
+                     effects::update_task, effects::settle_task, effects::warning, effects::wake_at>;
+
+    /// Keeps what reaches out of the server until the core is unlocked. What only enters a queue is done at once, so that
+    /// it keeps the core's order.
+    struct sink {
+        grpc_server_core& server;
+        effect_buffer<later>& kept;
+
+        template <class Effect>
+        void operator()(Effect&& effect) {
+            kept.push(std::forward<Effect>(effect));
+        }
+        void operator()(effects::ended<ticket, message_type> e) {
+            if (e.ticket) e.ticket->end(std::move(e.how), std::move(e.reply));
+        }
+        void operator()(effects::progressed<ticket> e) {
+            if (e.ticket) e.ticket->progressed(e.sent);
+        }
+        void operator()(effects::unclaimed_reply<message_type> e) { server.unclaimed(e.node, std::move(e.reply)); }
+        void operator()(effects::node_changed e) {
+            server.nodes_changed_.notify_all();
+            if (server.options_.debug)
+                server.options_.log(log_level::debug, "node " + e.node + " is " + std::string(to_string(e.status)));
+        }
+        void operator()(effects::drained) {
+            server.drained_ = true;
+            server.drained_changed_.notify_all();
+        }
+    };
+
+    template <class Event>
+    void post_event(Event&& event) {
+        run([&](auto& core, auto& to) { core.step(std::forward<Event>(event), now(), to); });
+    }
+
+    template <class Step>
+    void run(Step&& step) {
+        effect_buffer<later> kept;
+        {
+            sink effects{*this, kept};
+            const std::lock_guard lock(mutex_);
+            step(dispatch_, effects);
+        }
+        for (auto& each : kept) {
+            std::visit([this](auto& effect) { perform(std::move(effect)); }, each);
+        }
+    }
+
+    void perform(effects::send_range<call> e) { e.call->send(e.content, e.part); }
+    void perform(effects::end_poll<call> e) { e.call->finish(wire::to_status(e.reason, e.text)); }
+    void perform(effects::answer_reply<std::shared_ptr<reply_call>> e) { e.call->answer(e.reason, e.text); }
+    void perform(effects::acquire_journal e) {
+        store_.acquire(e.node, [weak = this->weak_from_this(), node = e.node](acquired_journal journal) {
+            if (const auto self = weak.lock()) self->post_event(events::journal_acquired{node, std::move(journal)});
+        });
+    }
+    void perform(effects::append_task e) { store_.append(e.node, e.owner, e.task, stored(e.key)); }
+    void perform(effects::update_task e) { store_.update(e.node, e.owner, e.task, stored(e.key)); }
+    void perform(effects::settle_task e) { store_.settle(e.node, e.owner, e.order, stored(e.key)); }
+    void perform(const effects::warning& e) { warn(e.text); }
+    void perform(effects::wake_at e) { alarm_.at(e.when); }
+
+    auto stored(task_key key) {
+        return [weak = this->weak_from_this(), key](store_status status) {
+            if (const auto self = weak.lock()) self->post_event(events::store_done{key, std::move(status)});
+        };
+    }
+
+    static std::string decoding_strand(const void* call) {
+        return std::string("\0reply ", 7) + std::to_string(reinterpret_cast<std::uintptr_t>(call));
+    }
+
+    void decode_reply(const std::shared_ptr<reply_call>& call, const bytes& content) {
+        std::string node, request_id;
+        std::optional<message_type> message;
+        try {
+            message = serializer_.decode(content);
+            node = traits::node_id(*message);
+            request_id = traits::request_id(*message);
+        } catch (const error& e) {
+            warn(std::string("a reply is refused: ") + e.what());
+            return call->answer(e.code(), e.what());
+        }
+        if (options_.debug) log_message("in", node, request_id, content.size());
+        post_event(events::reply_arrived<std::shared_ptr<reply_call>, message_type>{call, node, request_id,
+                                                                                    std::move(*message)});
+    }
+
+    void unclaimed(const std::string& node, message_type reply) {
+        if (!on_unclaimed_reply) {
+            if (options_.debug) options_.log(log_level::debug, "a reply of node " + node + " that nobody waits for");
+            return;
+        }
+        basic_reply<message_type> result;
+        result.how.kind = outcome_kind::replied;
+        result.message = std::move(reply);
+        result.node = node;
+        executor_.post(
+            node, [self = this->shared_from_this(), result = std::move(result)] { self->on_unclaimed_reply(result); });
+    }
+
+    void log_message(const char* direction, const std::string& node, const std::string& request_id,
+                     std::uint64_t size) const {
+        options_.log(log_level::debug, std::string(direction) + " node=" + node + " request_id=" +
+                                           (request_id.empty() ? "-" : request_id) + " bytes=" + std::to_string(size));
+    }
+
+    const server_options options_;
+    [[no_unique_address]] Serializer serializer_;
+    [[no_unique_address]] Store store_;
+    mutable std::mutex mutex_;
+    core_type dispatch_;
+    std::condition_variable nodes_changed_, drained_changed_;
+    bool stopping_ = false;
+    bool drained_ = false;
+    executor executor_;
+    alarm alarm_;
+};
+
+}  // namespace ferry::detail

@@ -1,0 +1,89 @@
+// layer 3
+// What the parts of the node's core share: how long to pause, and which failures are worth a pause at all.
+#pragma once
+
+#include <ferry/dispatch_events.hpp>
+#include <ferry/error.hpp>
+#include <ferry/intake_events.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+
+namespace ferry::detail {
+
+using steady_time = std::chrono::steady_clock::time_point;
+
+/// Saturates, so that a limit may be as large as its type allows.
+inline steady_time after(steady_time from, std::chrono::milliseconds pause) noexcept {
+    const auto most = std::chrono::duration_cast<std::chrono::milliseconds>(steady_time::max() - from);
+    return pause >= most ? steady_time::max() : from + pause;
+}
+
+/// Pauses that differ from node to node and are the same for a seed.
+class jitter {
+public:
+    using duration = std::chrono::steady_clock::duration;
+
+    explicit jitter(std::uint64_t seed) noexcept : state_(seed) {}
+
+    /// Between the half and the whole.
+    duration part_of(std::chrono::duration<double, std::milli> whole) noexcept {
+        auto mixed = state_ += 0x9e3779b97f4a7c15U;  // SplitMix64
+        mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9U;
+        mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebU;
+        const double part = static_cast<double>((mixed ^ (mixed >> 31)) >> 11) * 0x1p-53;
+        return std::chrono::duration_cast<duration>(whole * (0.5 + 0.5 * part));
+    }
+
+    duration part_of(const growing_pause& pause, int failures) noexcept {
+        const std::chrono::duration<double, std::milli> base = pause.base, cap = pause.cap;
+        return part_of(std::min(cap, base * std::pow(pause.factor, failures - 1)));
+    }
+
+private:
+    std::uint64_t state_;
+};
+
+/// Keeps one kind of call back after a lost link.
+class gate {
+public:
+    /// A call failed on the link. One call after another may report the same loss: it counts once.
+    void lost(const growing_pause& pause, jitter& random, steady_time now) noexcept {
+        if (is_open(now)) until_ = now + random.part_of(pause, ++failures_);
+    }
+
+    void close_until(steady_time when) noexcept { until_ = std::max(until_, when); }
+    void open() noexcept { until_ = steady_time::min(); }
+    void works() noexcept { failures_ = 0; }
+    bool is_open(steady_time now) const noexcept { return now >= until_; }
+    steady_time until() const noexcept { return until_; }
+
+private:
+    steady_time until_ = steady_time::min();
+    int failures_ = 0;
+};
+
+/// The link failed, not the content: it is sent again, and the failure doesn't count. A server that does not know the
+/// node has been started again and will know it by its next poll.
+constexpr bool link_failure(errc reason) noexcept {
+    return reason == errc::connection_failed || reason == errc::node_unknown || reason == errc::stopped ||
+           reason == errc::stream_broken;
+}
+
+/// The server would say the same again.
+constexpr bool permanent_failure(errc reason) noexcept {
+    switch (reason) {
+        case errc::not_permitted:
+        case errc::too_large:
+        case errc::decode_failed:
+        case errc::invalid_argument:
+        case errc::protocol_error:
+        case errc::refused:
+        case errc::bad_chunk: return true;
+        default: return false;
+    }
+}
+
+}  // namespace ferry::detail

@@ -1,0 +1,275 @@
+// layer 3
+// The uploads of the node's core: two lanes, one for uploads of one chunk and one for the others, so that small ones never
+// wait behind bulk. Each lane starts in the order of submission; one that failed keeps its place, but is passed by while it
+// pauses.
+#pragma once
+
+#include <ferry/chunk.hpp>
+#include <ferry/detail/pacing.hpp>
+#include <ferry/error.hpp>
+#include <ferry/intake_events.hpp>
+#include <ferry/outcome.hpp>
+#include <ferry/payload.hpp>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+namespace ferry::detail {
+
+template <class Types>
+class upload_queue {
+public:
+    using ticket = typename Types::ticket;
+    using retry = typename Types::retry;
+    using cutter = chunk_cutter<Types::chunk_size::value>;
+
+    upload_queue(const intake_limits& limits, retry& policy, jitter& random, std::uint64_t& last_id)
+        : limits_(limits), retry_(policy), random_(random), last_id_(last_id) {
+        lanes_[0].limit = limits.max_small_uploads;
+        lanes_[1].limit = limits.max_bulk_uploads;
+    }
+
+    bool empty() const noexcept { return uploads_.empty(); }
+    std::size_t size() const noexcept { return uploads_.size(); }
+    std::uint64_t bytes() const noexcept { return bytes_; }
+    gate& held() noexcept { return held_; }
+
+    template <class Sink>
+    upload_key submit(intake_events::reply_submitted<ticket> e, steady_time now, Sink& sink) {
+        const auto refuse = [&](outcome_kind kind, errc reason, std::string text) {
+            sink(intake_effects::ended<ticket>{std::move(e.ticket), {kind, reason, std::move(text), 0}});
+            return upload_key{0};
+        };
+        const auto size = e.content->size();
+        if (size > limits_.max_payload_bytes || !cutter::fits(size)) {
+            return refuse(outcome_kind::too_large, errc::too_large,
+                          "a payload of " + std::to_string(size) + " bytes is beyond the node's limit");
+        }
+        if (uploads_.size() >= limits_.max_queued_uploads || bytes_ + size > limits_.max_queued_bytes) {
+            return refuse(outcome_kind::queue_full, errc::queue_full,
+                          "the queue of replies is full: " + std::to_string(uploads_.size()) + " replies, " +
+                              std::to_string(bytes_) + " bytes");
+        }
+        const upload_key key = ++last_id_;
+        upload& u = uploads_.try_emplace(key, cutter(size)).first->second;
+        u.key = key;
+        u.in = &lanes_[cutter::count(size) == 1 ? 0 : 1];
+        u.content = std::move(e.content);
+        u.accepted = now;
+        u.expires = after(now, e.expires_after);
+        u.of = std::move(e.ticket);
+        u.in->ready.insert(key);
+        bytes_ += size;
+        arm(u, u.expires);
+        return key;
+    }
+
+    template <class Sink>
+    void range_sent(std::uint64_t id, steady_time now, Sink& sink) {
+        upload* u = moving(id);
+        if (!u) return;
+        u->last_progress = now;
+        u->sent += u->part.length;
+        sink(intake_effects::progressed<ticket>{u->of, u->sent});
+        if (!u->chunks.done()) send_next(*u, sink);
+    }
+
+    template <class Sink>
+    void ended(intake_events::upload_ended e, steady_time now, Sink& sink) {
+        upload* u = moving(e.upload_id);
+        if (!u) return;
+        if (e.reason == errc::ok && !u->chunks.done()) {
+            e.reason = errc::unconfirmed;
+            e.text = "the server answered before it had the whole reply";
+        }
+        halt(*u);
+        if (e.reason != errc::ok) return failed(*u, e.reason, std::move(e.text), now, sink);
+        held_.works();
+        end(*u, outcome_kind::taken, errc::ok, {}, sink);
+    }
+
+    template <class Sink>
+    void withdraw(upload_key key, Sink& sink) {
+        const auto found = uploads_.find(key);
+        if (found == uploads_.end()) return;
+        cancel(found->second, sink);
+        end(found->second, outcome_kind::cancelled, errc::cancelled, "it was withdrawn", sink);
+    }
+
+    template <class Sink>
+    void stop(Sink& sink) {
+        while (!uploads_.empty()) {
+            upload& u = uploads_.begin()->second;
+            cancel(u, sink);
+            end(u, outcome_kind::stopped, errc::stopped, "the node was stopped first", sink);
+        }
+    }
+
+    template <class Sink>
+    void time_passed(steady_time now, Sink& sink) {
+        while (!timers_.empty() && timers_.begin()->first <= now) {
+            upload& u = *timers_.begin()->second;
+            timers_.erase(timers_.begin());
+            u.wake = steady_time::max();
+            look_after(u, now, sink);
+        }
+    }
+
+    /// Starts what may start.
+    template <class Sink>
+    void pump(steady_time now, Sink& sink) {
+        if (!held_.is_open(now)) return;
+        for (lane& each : lanes_) {
+            while (each.moving < each.limit && !each.ready.empty()) {
+                upload& u = uploads_.at(*each.ready.begin());
+                u.expires < now ? expire(u, sink) : start(u, now, sink);
+            }
+        }
+    }
+
+    steady_time next_wake(steady_time now) const noexcept {
+        const auto timer = timers_.empty() ? steady_time::max() : timers_.begin()->first;
+        const bool ready = !lanes_[0].ready.empty() || !lanes_[1].ready.empty();
+        return ready && !held_.is_open(now) ? std::min(timer, held_.until()) : timer;
+    }
+
+private:
+    struct lane {
+        std::size_t limit = 1;
+        std::size_t moving = 0;
+        std::set<upload_key> ready;  // those that wait for nothing but their turn
+    };
+
+    struct upload {
+        explicit upload(cutter all) : chunks(all) {}
+
+        upload_key key = 0;
+        std::uint64_t id = 0;  // of the attempt under way
+        lane* in = nullptr;
+        ticket of{};
+        std::shared_ptr<const payload> content;
+        cutter chunks;
+        chunk part{};
+        std::uint64_t sent = 0;
+        int attempts = 0;
+        steady_time accepted, expires, last_progress;
+        steady_time not_before = steady_time::min();
+        steady_time wake = steady_time::max();
+    };
+
+    upload* moving(std::uint64_t id) {
+        const auto found = moving_.find(id);
+        return found == moving_.end() ? nullptr : found->second;
+    }
+
+    void arm(upload& u, steady_time when) {
+        if (when >= u.wake) return;
+        if (u.wake != steady_time::max()) timers_.erase({u.wake, &u});
+        u.wake = when;
+        timers_.insert({when, &u});
+    }
+
+    template <class Sink>
+    void look_after(upload& u, steady_time now, Sink& sink) {
+        if (u.id != 0) {
+            const auto idle = after(u.last_progress, limits_.idle_limit);
+            if (now < idle) return arm(u, idle);
+            cancel(u, sink);
+            return failed(u, errc::idle_timeout, "the upload stood still", now, sink);
+        }
+        if (u.expires <= now) return expire(u, sink);
+        if (u.not_before <= now) u.in->ready.insert(u.key);
+        arm(u, u.not_before > now ? std::min(u.not_before, u.expires) : u.expires);
+    }
+
+    template <class Sink>
+    void start(upload& u, steady_time now, Sink& sink) {
+        u.in->ready.erase(u.key);
+        ++u.in->moving;
+        u.id = ++last_id_;
+        moving_.emplace(u.id, &u);
+        ++u.attempts;
+        u.sent = 0;
+        u.chunks = cutter(u.content->size());
+        u.last_progress = now;
+        arm(u, after(now, limits_.idle_limit));
+        sink(intake_effects::open_upload{u.id});
+        send_next(u, sink);
+    }
+
+    template <class Sink>
+    void send_next(upload& u, Sink& sink) {
+        u.part = u.chunks.next();
+        sink(intake_effects::send_range{u.id, u.content, u.part});
+    }
+
+    /// The attempt is over.
+    void halt(upload& u) {
+        moving_.erase(std::exchange(u.id, 0));
+        --u.in->moving;
+    }
+
+    template <class Sink>
+    void cancel(upload& u, Sink& sink) {
+        if (u.id == 0) return;
+        sink(intake_effects::cancel_upload{u.id});
+        halt(u);
+    }
+
+    template <class Sink>
+    void failed(upload& u, errc reason, std::string text, steady_time now, Sink& sink) {
+        u.not_before = now;
+        if (link_failure(reason)) {
+            --u.attempts;
+            held_.lost(limits_.reconnect, random_, now);
+            return look_after(u, now, sink);
+        }
+        held_.works();
+        if (permanent_failure(reason)) {
+            const auto kind = reason == errc::not_permitted ? outcome_kind::not_permitted
+                              : reason == errc::too_large   ? outcome_kind::too_large
+                                                            : outcome_kind::refused;
+            return end(u, kind, reason, std::move(text), sink);
+        }
+        const auto pause = retry_.next({u.attempts, now - u.accepted, reason});
+        if (!pause) return end(u, outcome_kind::retries_exhausted, reason, std::move(text), sink);
+        if (pause->count() > 0) u.not_before = after(now, *pause);
+        look_after(u, now, sink);
+    }
+
+    template <class Sink>
+    void expire(upload& u, Sink& sink) {
+        end(u, outcome_kind::expired, errc::expired, "it waited for too long", sink);
+    }
+
+    template <class Sink>
+    void end(upload& u, outcome_kind kind, errc reason, std::string text, Sink& sink) {
+        if (u.wake != steady_time::max()) timers_.erase({u.wake, &u});
+        u.in->ready.erase(u.key);
+        bytes_ -= u.content->size();
+        sink(intake_effects::ended<ticket>{std::move(u.of), {kind, reason, std::move(text), u.attempts}});
+        uploads_.erase(uploads_.find(u.key));
+    }
+
+    const intake_limits& limits_;
+    retry& retry_;
+    jitter& random_;
+    std::uint64_t& last_id_;
+    std::map<upload_key, upload> uploads_;
+    std::unordered_map<std::uint64_t, upload*> moving_;
+    std::array<lane, 2> lanes_;  // of small ones, of bulk
+    std::set<std::pair<steady_time, upload*>> timers_;
+    std::uint64_t bytes_ = 0;
+    gate held_;
+};
+
+}  // namespace ferry::detail

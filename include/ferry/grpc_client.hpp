@@ -1,0 +1,163 @@
+// The node's side: `basic_grpc_client<Policies...>`, composed of policies in any order, and `grpc_client`, with the
+// defaults. It only dials out.
+#pragma once
+
+#include <ferry/client_options.hpp>
+#include <ferry/detail/grpc_client_link.hpp>
+#include <ferry/error.hpp>
+#include <ferry/feedback.hpp>
+#include <ferry/policy.hpp>
+#include <ferry/retry.hpp>
+#include <ferry/serializer/msgpack.hpp>
+#include <ferry/task.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace ferry {
+
+namespace detail {
+
+/// The one implementation of all packs that resolve to these models.
+template <class Serializer, class Retry, class ChunkSize>
+class grpc_client_impl {
+public:
+    using message_type = typename Serializer::message_type;
+    using task = basic_task<message_type>;
+
+    grpc_client_impl(client_options options, std::function<void(task)> on_task, Serializer serializer, Retry retry)
+        : options_(std::make_shared<const client_options>(std::move(options))),
+          callbacks_(
+              std::make_shared<executor>(options_->callback_threads, [log = options_->log](const std::string& what) {
+                  if (log) log(log_level::warning, "a callback threw: " + what);
+              })) {
+        const auto handler = std::make_shared<const typename link::handler>(std::move(on_task));
+        for (const auto& address : options_->researchers) {
+            links_.push_back(std::make_shared<link>(options_, address, serializer, retry, handler, callbacks_));
+        }
+    }
+    grpc_client_impl(const grpc_client_impl&) = delete;
+    grpc_client_impl& operator=(const grpc_client_impl&) = delete;
+
+    ~grpc_client_impl() { stop(); }
+
+    /// Begins to poll every researcher, and goes on for ever: one that can't be reached is tried again. Throws `error`:
+    /// `invalid_argument` or `bad_credentials` where the options can't be used. A client starts once.
+    void start() {
+        const std::lock_guard lock(lifecycle_);
+        if (started_ || stopped_)
+            throw error(errc::invalid_argument, "start: the client was started before; make a new one");
+        if (options_->node_id.empty())
+            throw error(errc::invalid_argument, "options.node_id is empty: give the node an id");
+        if (links_.empty())
+            throw error(errc::invalid_argument, "options.researchers is empty: give at least one address");
+        for (const auto& each : links_) each->start();
+        started_ = true;
+    }
+
+    /// Asks for no more tasks, lets uploads and the running callback end until the deadline, gives up the rest, and
+    /// returns. All deliveries have ended then. May be called from a callback, and more than once.
+    void stop(std::chrono::milliseconds within) {
+        const auto deadline = std::chrono::steady_clock::now() + within;
+        const std::lock_guard lock(lifecycle_);
+        if (stopped_.exchange(true)) return;
+        for (const auto& each : links_) each->begin_stop();
+        for (const auto& each : links_) each->finish_stop(deadline);
+        callbacks_->stop(deadline);
+    }
+
+    /// The same with the deadline of the options.
+    void stop() { stop(options_->stop_deadline); }
+
+    /// Waits until each researcher has answered a poll. False where the time has passed before.
+    bool wait_connected(std::chrono::milliseconds within) {
+        const auto deadline = std::chrono::steady_clock::now() + within;
+        return std::all_of(links_.begin(), links_.end(),
+                           [&](const auto& each) { return each->wait_connected(deadline); });
+    }
+
+    /// Sends a message that answers no task, to every researcher. This node's id is filled in where it has none.
+    std::vector<basic_delivery<message_type>> send(message_type message) {
+        std::vector<basic_delivery<message_type>> all;
+        for (const auto& each : links_) all.push_back(each->send(message));
+        return all;
+    }
+
+    /// Sends a log line to every researcher. Never waits; beyond a bound the oldest are dropped, with a warning.
+    void log(const std::string& level, const std::string& text) {
+        for (const auto& each : links_) each->send_feedback(log_line{{}, level, text});
+    }
+
+    /// Sends metrics to every researcher, in the same way.
+    void send(const scalars& metrics) {
+        for (const auto& each : links_) each->send_feedback(metrics);
+    }
+
+private:
+    using link = grpc_client_link<Serializer, Retry, ChunkSize>;
+
+    std::shared_ptr<const client_options> options_;
+    std::shared_ptr<executor> callbacks_;
+    std::vector<std::shared_ptr<link>> links_;
+    std::mutex lifecycle_;
+    bool started_ = false;
+    std::atomic<bool> stopped_{false};
+};
+
+template <class... Policies>
+using grpc_client_of = grpc_client_impl<select_policy<serializer_tag, msgpack_serializer<>, Policies...>,
+                                        select_policy<retry_tag, bounded_retry, Policies...>,
+                                        select_policy<chunk_size_tag, max_message_bytes_length<>, Policies...>>;
+
+}  // namespace detail
+
+/// A node's client composed of policies, at most one a category, in any order; what is left out takes its default. A client
+/// has no agent store.
+template <class... Policies>
+class basic_grpc_client : public detail::grpc_client_of<Policies...> {
+    using implementation = detail::grpc_client_of<Policies...>;
+    using serializer_type = select_policy<serializer_tag, msgpack_serializer<>, Policies...>;
+    using retry_type = select_policy<retry_tag, bounded_retry, Policies...>;
+    using chunk_size_type = select_policy<chunk_size_tag, max_message_bytes_length<>, Policies...>;
+
+    static_assert(all_policies<Policies...>,
+                  "ferry: every argument of basic_grpc_client must be a policy (it names its policy_category)");
+    static_assert(one_of_each_category<Policies...>,
+                  "ferry: basic_grpc_client takes at most one policy of each category");
+    static_assert((!policy_of<Policies, agent_store_tag> && ...), "ferry: basic_grpc_client has no agent store");
+    static_assert(serializer<serializer_type>, "ferry: the serializer does not meet ferry::serializer");
+    static_assert(retry_policy<retry_type>, "ferry: the retry policy does not meet ferry::retry_policy");
+    static_assert(chunk_size_policy<chunk_size_type>, "ferry: the chunk size does not meet ferry::chunk_size_policy");
+
+public:
+    using typename implementation::task;
+
+    /// `on_task(task)` runs on the client's executor: one task of a researcher at a time, in order. Policies that have
+    /// state are handed over in any order; the others are made anew.
+    template <class... Given>
+    basic_grpc_client(client_options options, std::function<void(task)> on_task, Given... given)
+        : basic_grpc_client(std::in_place, std::move(options), std::move(on_task),
+                            std::tuple<Given...>(std::move(given)...)) {}
+
+private:
+    template <class... Given>
+    basic_grpc_client(std::in_place_t, client_options options, std::function<void(task)> on_task,
+                      std::tuple<Given...> given)
+        : implementation(std::move(options), std::move(on_task), take_policy<serializer_type>(given),
+                         take_policy<retry_type>(given)) {}
+};
+
+/// The client with ferry's defaults: msgpack, bounded retry, chunks of 3,999,967 bytes.
+using grpc_client = basic_grpc_client<>;
+
+using task = basic_task<message>;
+
+}  // namespace ferry

@@ -1,0 +1,266 @@
+// The server: `basic_grpc_server<Policies...>`, composed of policies in any order, and `grpc_server`, with the defaults.
+#pragma once
+
+#include <ferry/agent_store/memory.hpp>
+#include <ferry/chunk.hpp>
+#include <ferry/credentials.hpp>
+#include <ferry/delivery.hpp>
+#include <ferry/detail/grpc_server_core.hpp>
+#include <ferry/error.hpp>
+#include <ferry/node_info.hpp>
+#include <ferry/policy.hpp>
+#include <ferry/retry.hpp>
+#include <ferry/serializer/msgpack.hpp>
+#include <ferry/server_options.hpp>
+
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace ferry {
+
+namespace detail {
+
+/// A request id of 128 random bits, as hexadecimal digits.
+inline std::string random_id() {
+    static thread_local std::mt19937_64 engine{[] {
+        std::random_device seed;
+        return (std::uint64_t{seed()} << 32) ^ seed();
+    }()};
+    static constexpr char digits[] = "0123456789abcdef";
+    std::string id(32, '0');
+    for (std::size_t i = 0; i < id.size(); i += 16) {
+        auto bits = engine();
+        for (std::size_t k = 0; k < 16; ++k, bits >>= 4) id[i + k] = digits[bits & 15];
+    }
+    return id;
+}
+
+/// The one implementation of all packs that resolve to these models.
+template <class Serializer, class Store, class Retry, class ChunkSize>
+class grpc_server_impl {
+public:
+    using message_type = typename Serializer::message_type;
+    using delivery = basic_delivery<message_type>;
+    using request_handle = basic_request<message_type>;
+    using reply = basic_reply<message_type>;
+
+    grpc_server_impl(server_options options, Serializer serializer, Store store, Retry retry)
+        : core_(std::make_shared<core_type>(std::move(options), std::move(serializer), std::move(store),
+                                            std::move(retry))) {}
+    grpc_server_impl(const grpc_server_impl&) = delete;
+    grpc_server_impl& operator=(const grpc_server_impl&) = delete;
+
+    ~grpc_server_impl() { stop(); }
+
+    /// For replies that nobody waits for (any more). Set it before `start`; runs on the executor, per node in order.
+    void on_unclaimed_reply(std::function<void(const reply&)> handler) {
+        core_->on_unclaimed_reply = std::move(handler);
+    }
+
+    /// Listens, and waits for a first node as the options say. Throws `error`: `bind_failed`, `bad_credentials`,
+    /// `invalid_argument`. A server starts once.
+    void start() {
+        const auto& options = core_->options();
+        const auto patience = MAX_GRPC_SERVER_SETUP_TIMEOUT();
+        {
+            const std::lock_guard lock(lifecycle_);
+            if (server_ || stopped_)
+                throw error(errc::invalid_argument, "start: the server was started before; make a new one");
+            grpc::ServerBuilder builder;
+            const auto target = to_target(options.host, options.port);
+            int bound = 0;
+            service_ = std::make_unique<researcher_service>(core_);
+            builder.AddListeningPort(target, server_credentials(options.ssl), &bound);
+            builder.RegisterService(service_.get());
+            builder.SetMaxReceiveMessageSize(wire::max_grpc_message_bytes);
+            builder.SetMaxSendMessageSize(wire::max_grpc_message_bytes);
+            builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+            builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
+            builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+            builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
+            builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+            server_ = builder.BuildAndStart();
+            if (!server_ || bound == 0) {
+                server_.reset();
+                throw error(errc::bind_failed, "can't listen on " + target +
+                                                   ": is the port in use, the address not of this machine, " +
+                                                   "or do key and certificate not fit each other?");
+            }
+            port_ = static_cast<std::uint16_t>(bound);
+            started_ = true;
+        }
+        if (options.wait_for_first_node && !wait_for_nodes(1, patience)) {
+            core_->warn("no node has connected within " + std::to_string(patience.count()) + " s; going on without");
+        }
+    }
+
+    /// The port that is listened on; 0 before `start`.
+    std::uint16_t port() const noexcept { return port_; }
+
+    /// Refuses new polls and messages, lets what is under way end until the deadline, cancels the rest, and returns. All
+    /// deliveries have ended then. May be called from a callback, and more than once.
+    void stop(std::chrono::milliseconds within) {
+        const auto deadline = std::chrono::steady_clock::now() + within;
+        const std::lock_guard lock(lifecycle_);
+        if (stopped_.exchange(true)) return;
+        if (server_) core_->drain(deadline);
+        core_->force_stop();
+        if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
+        core_->stop_callbacks(deadline);
+        started_ = false;
+        server_.reset();
+        service_.reset();
+    }
+
+    /// The same with the deadline of the options.
+    void stop() { stop(core_->options().stop_deadline); }
+
+    /// Waits until so many nodes are not DISCONNECTED. False where the time has passed, or the server was stopped, before.
+    bool wait_for_nodes(std::size_t number, std::chrono::milliseconds within) {
+        check_started("wait_for_nodes");
+        return core_->wait_until(std::chrono::steady_clock::now() + within,
+                                 [&](const auto& known) { return known.reachable_nodes() >= number; });
+    }
+
+    /// The same for all of these nodes.
+    bool wait_for_nodes(const std::vector<std::string>& ids, std::chrono::milliseconds within) {
+        check_started("wait_for_nodes");
+        return core_->wait_until(std::chrono::steady_clock::now() + within, [&](const auto& known) {
+            return std::all_of(ids.begin(), ids.end(), [&](const std::string& id) {
+                const auto node = known.get_node(id);
+                return node && node->status != node_status::disconnected;
+            });
+        });
+    }
+
+    /// Sends to one node; ends when the node has taken it. Never blocks on the network. Large binaries are shared, not
+    /// copied. Throws only `error{not_started}`; all else is the delivery's outcome.
+    delivery send(message_type message, const std::string& node_id, const send_options& how = {}) {
+        check_started("send");
+        auto id = message_traits<message_type>::request_id(message);
+        outcome failed;
+        auto content = core_->encode(std::move(message), failed);
+        return delivery(core_->submit(node_id, std::move(content), failed, std::move(id), false, how));
+    }
+
+    /// Sends to all nodes that are not DISCONNECTED. The message is encoded once.
+    std::vector<delivery> broadcast(message_type message, const send_options& how = {}) {
+        check_started("broadcast");
+        const auto id = message_traits<message_type>::request_id(message);
+        outcome failed;
+        const auto content = core_->encode(std::move(message), failed);
+        std::vector<delivery> all;
+        for (const auto& node : core_->get_all_nodes()) {
+            if (node.status == node_status::disconnected) continue;
+            all.emplace_back(core_->submit(node.id, content, failed, id, false, how));
+        }
+        return all;
+    }
+
+    /// Sends to one node and waits for its reply, found by `request_id`. A message without one is given one.
+    request_handle request(message_type message, const std::string& node_id, const send_options& how = {}) {
+        return std::move(request(std::move(message), std::vector<std::string>{node_id}, how).front());
+    }
+
+    /// The same to several nodes, in their order. The message is encoded once.
+    std::vector<request_handle> request(message_type message, const std::vector<std::string>& node_ids,
+                                        const send_options& how = {}) {
+        check_started("request");
+        auto id = message_traits<message_type>::request_id(message);
+        if (id.empty()) message_traits<message_type>::set_request_id(message, id = random_id());
+        outcome failed;
+        const auto content = core_->encode(std::move(message), failed);
+        std::vector<request_handle> all;
+        all.reserve(node_ids.size());
+        for (const auto& node : node_ids) all.emplace_back(core_->submit(node, content, failed, id, true, how));
+        return all;
+    }
+
+    /// A snapshot, or nothing where no node of this id has ever polled.
+    std::optional<node_info> get_node(const std::string& id) const { return core_->get_node(id); }
+    std::vector<node_info> get_all_nodes() const { return core_->get_all_nodes(); }
+
+    /// True from the end of `start` to the beginning of `stop`. Throws `error{not_started}` before `start`.
+    bool is_alive() const {
+        if (!started_ && !stopped_) throw error(errc::not_started, "is_alive: the server was never started");
+        return started_;
+    }
+
+private:
+    using core_type = grpc_server_core<Serializer, Store, Retry, ChunkSize>;
+
+    void check_started(const char* what) const {
+        if (!started_) throw error(errc::not_started, std::string(what) + ": the server is not started");
+    }
+
+    std::shared_ptr<core_type> core_;
+    std::mutex lifecycle_;
+    std::unique_ptr<researcher_service> service_;
+    std::unique_ptr<grpc::Server> server_;
+    std::atomic<std::uint16_t> port_{0};
+    std::atomic<bool> started_{false};
+    std::atomic<bool> stopped_{false};
+};
+
+template <class... Policies>
+using grpc_server_of = grpc_server_impl<select_policy<serializer_tag, msgpack_serializer<>, Policies...>,
+                                        select_policy<agent_store_tag, memory_agent_store, Policies...>,
+                                        select_policy<retry_tag, bounded_retry, Policies...>,
+                                        select_policy<chunk_size_tag, max_message_bytes_length<>, Policies...>>;
+
+}  // namespace detail
+
+/// A server composed of policies, at most one a category, in any order; what is left out takes its default.
+template <class... Policies>
+class basic_grpc_server : public detail::grpc_server_of<Policies...> {
+    using implementation = detail::grpc_server_of<Policies...>;
+    using serializer_type = select_policy<serializer_tag, msgpack_serializer<>, Policies...>;
+    using store_type = select_policy<agent_store_tag, memory_agent_store, Policies...>;
+    using retry_type = select_policy<retry_tag, bounded_retry, Policies...>;
+    using chunk_size_type = select_policy<chunk_size_tag, max_message_bytes_length<>, Policies...>;
+
+    static_assert(all_policies<Policies...>,
+                  "ferry: every argument of basic_grpc_server must be a policy (it names its policy_category)");
+    static_assert(one_of_each_category<Policies...>,
+                  "ferry: basic_grpc_server takes at most one policy of each category");
+    static_assert(serializer<serializer_type>, "ferry: the serializer does not meet ferry::serializer");
+    static_assert(agent_store<store_type>, "ferry: the agent store does not meet ferry::agent_store");
+    static_assert(retry_policy<retry_type>, "ferry: the retry policy does not meet ferry::retry_policy");
+    static_assert(chunk_size_policy<chunk_size_type>, "ferry: the chunk size does not meet ferry::chunk_size_policy");
+
+public:
+    /// Policies that have state are handed over in any order; the others are made anew.
+    template <class... Given>
+    explicit basic_grpc_server(server_options options, Given... given)
+        : basic_grpc_server(std::in_place, std::move(options), std::tuple<Given...>(std::move(given)...)) {}
+
+private:
+    template <class... Given>
+    basic_grpc_server(std::in_place_t, server_options options, std::tuple<Given...> given)
+        : implementation(std::move(options), take_policy<serializer_type>(given), take_policy<store_type>(given),
+                         take_policy<retry_type>(given)) {}
+};
+
+/// The server with ferry's defaults: msgpack, in memory, bounded retry, chunks of 3,999,967 bytes.
+using grpc_server = basic_grpc_server<>;
+
+using delivery = basic_delivery<message>;
+using request_handle = basic_request<message>;
+using reply = basic_reply<message>;
+
+}  // namespace ferry

@@ -1,0 +1,213 @@
+// What goes into the node's core and what comes out of it, as plain values. `intake.hpp` has the rules between them.
+// Each poll, upload, task and feedback has a number that is used once; an event that bears an old number is ignored.
+#pragma once
+
+#include <ferry/chunk.hpp>
+#include <ferry/dispatch_events.hpp>
+#include <ferry/error.hpp>
+#include <ferry/outcome.hpp>
+#include <ferry/payload.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace ferry {
+
+/// A pause that grows: after the n-th failure in a row `base` * `factor`^(n-1), at most `cap`. What is taken of it is
+/// a random part between the half and the whole.
+struct growing_pause {
+    std::chrono::milliseconds base;
+    double factor = 2;
+    std::chrono::milliseconds cap;
+};
+
+/// The bounds and times of one link of a node. The numbers of uploads under way must be at least 1.
+struct intake_limits {
+    std::size_t max_waiting_tasks = 64;                               ///< received, waiting or running
+    std::uint64_t max_waiting_bytes = std::uint64_t{1} << 30;         ///< of those; one task is always allowed
+    std::size_t max_small_uploads = 16;                               ///< of one chunk, under way at once
+    std::size_t max_bulk_uploads = 2;                                 ///< of more chunks, under way at once
+    std::size_t max_queued_uploads = 10'000;                          ///< those under way included
+    std::uint64_t max_queued_bytes = std::uint64_t{64} << 30;         ///< of those
+    std::uint64_t max_payload_bytes = std::uint64_t{16} << 30;        ///< of one upload
+    std::size_t max_feedback = 10'000;                                ///< waiting
+    std::chrono::milliseconds idle_limit = std::chrono::seconds{60};  ///< of a transfer that stands still
+    growing_pause reconnect{std::chrono::milliseconds{500}, 2, std::chrono::seconds{15}};  ///< after a lost link
+    growing_pause empty_poll{std::chrono::milliseconds{100}, 2, std::chrono::seconds{5}};  ///< after a poll for nothing
+    std::chrono::milliseconds refused_pause = std::chrono::seconds{60};                    ///< after a refused poll
+};
+
+/// Key of an upload in the core; never 0 for one that was accepted.
+using upload_key = std::uint64_t;
+
+/// How a poll ended.
+enum class poll_end {
+    well,         ///< status OK
+    deadline,     ///< its own deadline passed
+    unreachable,  ///< the connection or the server failed: UNAVAILABLE, UNKNOWN, cancelled, a transport error
+    corrupt,      ///< its chunks contradicted each other
+    refused,      ///< the server will not have this node, at least for now: permission, identity, too many
+};
+
+namespace intake_events {
+
+/// The link may be used. Until then what is submitted is kept.
+struct started {};
+
+/// The server has answered the poll, with its initial metadata or otherwise.
+struct poll_accepted {
+    std::uint64_t poll_id;
+};
+
+/// A chunk of a task came.
+struct poll_progress {
+    std::uint64_t poll_id;
+};
+
+/// A whole task was put together. `poll_ended` still follows.
+template <class Task>
+struct task_arrived {
+    std::uint64_t poll_id;
+    Task task;
+    std::uint64_t size_bytes;
+};
+
+/// The poll is over; not awaited after `cancel_poll`.
+struct poll_ended {
+    std::uint64_t poll_id;
+    poll_end end;
+    std::string text;
+};
+
+/// The user's callback for the task has returned or thrown.
+struct task_returned {
+    task_key key;
+};
+
+/// A reply is to be sent. `expires_after` counts while it waits, never while it moves; at its greatest value it means never.
+template <class Ticket>
+struct reply_submitted {
+    Ticket ticket{};
+    std::shared_ptr<const payload> content;
+    std::chrono::milliseconds expires_after = std::chrono::milliseconds::max();
+};
+
+/// The range that was asked for has been written, and the stream goes on.
+struct upload_range_sent {
+    std::uint64_t upload_id;
+};
+
+/// The upload is over: `ok` where the server's final status was OK. Not awaited after `cancel_upload`.
+struct upload_ended {
+    std::uint64_t upload_id;
+    errc reason;
+    std::string text;
+};
+
+/// The sender of an upload gives it up.
+struct withdrawn {
+    upload_key key;
+};
+
+/// A log or a metric is to be sent, as an encoded message.
+struct feedback_submitted {
+    std::shared_ptr<const std::string> content;
+};
+
+/// The feedback was answered, `ok` where well. Not awaited after `cancel_feedback`.
+struct feedback_ended {
+    std::uint64_t feedback_id;
+    errc reason;
+    std::string text;
+};
+
+struct time_passed {};
+struct stop_requested {};
+struct stop_forced {};
+
+}  // namespace intake_events
+
+namespace intake_effects {
+
+/// Calls that begin from now on go over a new connection, which no earlier poll has used; those under way keep theirs.
+struct reconnect {};
+
+/// Poll the server, over the connection of the poll before unless `reconnect` came in between.
+struct open_poll {
+    std::uint64_t poll_id;
+};
+
+/// End the poll's call; nothing more is expected of it.
+struct cancel_poll {
+    std::uint64_t poll_id;
+};
+
+/// Call the user with the task, then say `task_returned`. No other comes before that.
+template <class Task>
+struct run_task {
+    task_key key;
+    Task task;
+};
+
+/// Begin an upload's call; its first range follows.
+struct open_upload {
+    std::uint64_t upload_id;
+};
+
+/// Write this range of the content to the call; after the last chunk half-close it and read its final status.
+struct send_range {
+    std::uint64_t upload_id;
+    std::shared_ptr<const payload> content;
+    chunk part;
+};
+
+/// End the upload's call; nothing more is expected of it.
+struct cancel_upload {
+    std::uint64_t upload_id;
+};
+
+/// The upload has ended; once for each ticket. `taken` means that the server accepted it.
+template <class Ticket>
+struct ended {
+    Ticket ticket;
+    outcome how;
+};
+
+/// So many bytes of the upload have gone out in the attempt under way.
+template <class Ticket>
+struct progressed {
+    const Ticket& ticket;
+    std::uint64_t sent;
+};
+
+/// Send this feedback, then say `feedback_ended`. No other comes before that, or before `cancel_feedback`.
+struct send_feedback {
+    std::uint64_t feedback_id;
+    std::shared_ptr<const std::string> content;
+};
+
+/// End the feedback's call; nothing more is expected of it.
+struct cancel_feedback {
+    std::uint64_t feedback_id;
+};
+
+/// The server was heard of, or the link to it was lost.
+struct link_changed {
+    bool connected;
+};
+struct warning {
+    std::string text;
+};
+/// Call back with `time_passed` then, or earlier.
+struct wake_at {
+    std::chrono::steady_clock::time_point when;
+};
+/// After `stop_requested` or `stop_forced`: nothing is under way or queued any more. Comes once.
+struct drained {};
+
+}  // namespace intake_effects
+
+}  // namespace ferry

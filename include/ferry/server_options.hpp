@@ -1,0 +1,85 @@
+// layer 4
+// What a server can be told, with the defaults and constants of Fed-BioMed's transport.
+#pragma once
+
+#include <ferry/chunk.hpp>
+#include <ferry/credentials.hpp>
+#include <ferry/dispatch_events.hpp>
+#include <ferry/error.hpp>
+#include <ferry/feedback.hpp>
+
+#include <charconv>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace ferry {
+
+inline constexpr std::chrono::seconds GRPC_CLIENT_CONN_RETRY_TIMEOUT{2};
+inline constexpr std::chrono::seconds MAX_SEND_DURATION{300};
+inline constexpr int MAX_SEND_RETRIES = 5;
+
+/// The environment variable GRPC_SERVER_SETUP_TIMEOUT in whole seconds; 1 s where it isn't set.
+/// Throws `error{invalid_argument}` for anything else.
+inline std::chrono::seconds server_setup_timeout() {
+    const char* text = std::getenv("GRPC_SERVER_SETUP_TIMEOUT");
+    if (!text) return std::chrono::seconds{1};
+    const std::string_view given(text);
+    int seconds = 0;
+    const auto [end, code] = std::from_chars(given.data(), given.data() + given.size(), seconds);
+    if (code != std::errc{} || end != given.data() + given.size() || seconds < 0) {
+        throw error(errc::invalid_argument, "the environment variable GRPC_SERVER_SETUP_TIMEOUT is \"" +
+                                                std::string(given) + "\": give whole seconds, or unset it");
+    }
+    return std::chrono::seconds{seconds};
+}
+
+/// How long a node may take to connect to a server that has just started.
+inline std::chrono::seconds GRPC_SERVER_SETUP_TIMEOUT() {
+    return GRPC_CLIENT_CONN_RETRY_TIMEOUT + server_setup_timeout();
+}
+
+/// How long `start` waits for a first node.
+inline std::chrono::seconds MAX_GRPC_SERVER_SETUP_TIMEOUT() { return 20 * server_setup_timeout(); }
+
+enum class log_level { debug, info, warning };
+
+/// Writes warnings, and in debug all, to the standard error stream.
+inline void log_to_stderr(log_level level, const std::string& text) {
+    static constexpr const char* names[] = {"debug", "info", "warning"};
+    std::clog << "ferry: " + std::string(names[static_cast<int>(level)]) + ": " + text + "\n";
+}
+
+/// What a server is made with. Functions run on the server's executor, except `log`, which runs anywhere and must be quick.
+struct server_options {
+    std::string host = "localhost";                     ///< name or address to listen on
+    std::uint16_t port = 50051;                         ///< 0: the system picks one, see `port()`
+    server_security ssl{};                              ///< `ssl_credentials{key, cert}`, or `plain_text{}`
+    std::function<void(const feedback&)> on_message{};  ///< logs and scalars; per node in order, nodes in parallel
+    bool debug = false;                                 ///< log each message in and out
+    std::function<void(log_level, const std::string&)> log = log_to_stderr;
+
+    bool wait_for_first_node =
+        true;  ///< `start` returns when a first node is there, or after MAX_GRPC_SERVER_SETUP_TIMEOUT
+    dispatch_limits limits{};
+    chunk_limits replies{};                                             ///< what a node may send
+    std::chrono::milliseconds task_age = std::chrono::hours(1);         ///< a task that is queued for longer expires
+    std::size_t max_waiting_feedback = 10'000;                          ///< of one node; past it the oldest is dropped
+    std::size_t callback_threads = 4;                                   ///< for user code
+    std::chrono::milliseconds stop_deadline = std::chrono::seconds(5);  ///< of `stop()`
+};
+
+/// How one message is sent, where it differs from the options.
+struct send_options {
+    std::optional<std::chrono::milliseconds> expires_after{};  ///< while it is queued
+    std::optional<std::chrono::milliseconds> reply_within{};   ///< of a request; without it a request waits for ever
+    bool keep_while_disconnected = false;  ///< queue it for a node that is DISCONNECTED, instead of ending at once
+};
+
+}  // namespace ferry

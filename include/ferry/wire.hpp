@@ -1,0 +1,243 @@
+// The only place that knows how things look on the wire: a chunk as a `grpc::ByteBuffer` and back, ferry's reasons as gRPC
+// status and back, and feedback as the protocol's message.
+//
+// A chunk goes out as a header of a few bytes and slices that borrow the payload; it comes in by one copy, from gRPC's
+// slices to its place in the payload. Fields are accepted in any order, unknown ones are skipped.
+#pragma once
+
+#include <ferry/researcher.pb.h>
+#include <ferry/chunk.hpp>
+#include <ferry/error.hpp>
+#include <ferry/feedback.hpp>
+#include <ferry/payload.hpp>
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/wire_format_lite.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/proto_buffer_reader.h>
+#include <grpcpp/support/proto_buffer_writer.h>
+#include <grpcpp/support/slice.h>
+#include <grpcpp/support/status.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ferry::wire {
+
+inline constexpr int max_grpc_message_bytes = 100 * 1024 * 1024;
+inline constexpr const char* protocol_version = "7";
+inline constexpr const char* get_task_unary = "/researcher.ResearcherService/GetTaskUnary";
+inline constexpr const char* reply_task = "/researcher.ResearcherService/ReplyTask";
+inline constexpr const char* send_feedback = "/researcher.ResearcherService/Feedback";
+
+namespace detail {
+
+// TaskResponse and TaskResult: size = 1, iteration = 2, bytes_ = 3.
+inline constexpr std::uint8_t size_tag = 0x08, iteration_tag = 0x10, bytes_tag = 0x1a;
+
+inline std::uint8_t* put_varint(std::uint8_t* to, std::uint32_t value) {
+    return google::protobuf::io::CodedOutputStream::WriteVarint32ToArray(value, to);
+}
+
+/// The run as a slice that counts one reference to the run's owner; no allocation but gRPC's own.
+inline grpc::Slice borrow(const bytes& run) {
+    auto owner = run.block();
+    auto* memory = const_cast<std::uint8_t*>(run.data());
+    if (!owner.get()) return grpc::Slice(memory, run.size(), grpc::Slice::STATIC_SLICE);
+    return grpc::Slice(
+        memory, run.size(), [](void* block) { static_cast<ferry::detail::block*>(block)->release(); }, owner.detach());
+}
+
+}  // namespace detail
+
+/// Writes one chunk whose data are the given runs' bytes. The buffer's slices keep the runs' owners alive.
+inline void write_chunk(grpc::ByteBuffer& out, const chunk& part, const payload& content, std::uint64_t offset) {
+    std::array<std::uint8_t, 18> header;
+    auto* end = header.data();
+    *end++ = detail::size_tag;
+    end = detail::put_varint(end, static_cast<std::uint32_t>(part.size));
+    *end++ = detail::iteration_tag;
+    end = detail::put_varint(end, static_cast<std::uint32_t>(part.iteration));
+    if (part.length > 0) {
+        *end++ = detail::bytes_tag;
+        end = detail::put_varint(end, part.length);
+    }
+    const grpc::Slice head(header.data(), static_cast<std::size_t>(end - header.data()));
+    std::array<grpc::Slice, 2> usual{head};
+    std::vector<grpc::Slice> many;
+    std::size_t count = 1;
+    content.for_each_run(offset, part.length, [&](const bytes& run) {
+        if (count < usual.size()) {
+            usual[count] = detail::borrow(run);
+        } else {
+            if (many.empty()) many.assign(usual.begin(), usual.end());
+            many.push_back(detail::borrow(run));
+        }
+        ++count;
+    });
+    out = many.empty() ? grpc::ByteBuffer(usual.data(), count) : grpc::ByteBuffer(many.data(), many.size());
+}
+
+/// What reading a chunk came to; where `code` isn't `ok`, the stream is of no more use.
+struct read_result {
+    errc code = errc::ok;
+    std::string text;
+};
+
+/// Reads one chunk into the assembler, its data by one copy.
+inline read_result read_chunk(grpc::ByteBuffer& in, chunk_assembler& to) {
+    using google::protobuf::internal::WireFormatLite;
+    const auto total = in.Length();
+    grpc::ProtoBufferReader reader(&in);
+    if (!reader.status().ok())
+        return {errc::protocol_error, "a chunk could not be read: " + reader.status().error_message()};
+    google::protobuf::io::CodedInputStream coded(&reader);
+    std::uint64_t size = 0, iteration = 0;
+    bool has_data = false;
+    while (const auto tag = coded.ReadTag()) {
+        bool ok = true;
+        if (tag == detail::size_tag) {
+            ok = coded.ReadVarint64(&size);
+        } else if (tag == detail::iteration_tag) {
+            ok = coded.ReadVarint64(&iteration);
+        } else if (tag == detail::bytes_tag) {
+            std::uint32_t length = 0;
+            ok = coded.ReadVarint32(&length) && length <= total;
+            if (ok) {
+                const auto place = to.prepare(length, static_cast<std::int32_t>(size));
+                if (to.failed()) return {to.code(), to.text()};
+                ok = length == 0 || coded.ReadRaw(place.data(), static_cast<int>(length));
+                has_data = true;
+            }
+        } else {
+            ok = WireFormatLite::SkipField(&coded, tag);
+        }
+        if (!ok) return {errc::protocol_error, "a chunk is not a valid protobuf message"};
+    }
+    if (!coded.ConsumedEntireMessage()) return {errc::protocol_error, "a chunk is not a valid protobuf message"};
+    if (!has_data) to.prepare(0, 0);
+    if (!to.commit(static_cast<std::int32_t>(size), static_cast<std::int32_t>(iteration)))
+        return {to.code(), to.text()};
+    return {};
+}
+
+/// Parses a small message. False where it isn't one.
+template <class Message>
+bool parse(const grpc::ByteBuffer& in, Message& out) {
+    grpc::ByteBuffer copy(in);  // shares the slices
+    grpc::ProtoBufferReader reader(&copy);
+    return reader.status().ok() && out.ParseFromZeroCopyStream(&reader);
+}
+
+/// Serializes a small message.
+template <class Message>
+grpc::ByteBuffer serialize(const Message& message) {
+    const grpc::Slice slice(message.SerializeAsString());
+    return grpc::ByteBuffer(&slice, 1);
+}
+
+/// A buffer that holds an empty message.
+inline grpc::ByteBuffer empty_message() {
+    const grpc::Slice nothing;
+    return grpc::ByteBuffer(&nothing, 1);
+}
+
+/// The status that tells a peer why. A Python node goes on only after UNAVAILABLE and UNKNOWN: what it should survive is
+/// one of these.
+inline grpc::Status to_status(errc reason, const std::string& text) {
+    const auto as = [&](grpc::StatusCode code) {
+        return grpc::Status(code, std::string(to_string(reason)) + ": " + text);
+    };
+    switch (reason) {
+        case errc::ok: return grpc::Status::OK;
+        case errc::node_unknown: return as(grpc::StatusCode::UNKNOWN);
+        case errc::bad_chunk:
+        case errc::decode_failed:
+        case errc::protocol_error:
+        case errc::invalid_argument: return as(grpc::StatusCode::INVALID_ARGUMENT);
+        case errc::too_large:
+        case errc::queue_full: return as(grpc::StatusCode::RESOURCE_EXHAUSTED);
+        case errc::not_permitted: return as(grpc::StatusCode::PERMISSION_DENIED);
+        default: return as(grpc::StatusCode::UNAVAILABLE);
+    }
+}
+
+/// What a peer's status means to a sender.
+inline errc to_errc(const grpc::Status& status) {
+    switch (status.error_code()) {
+        case grpc::StatusCode::OK: return errc::ok;
+        case grpc::StatusCode::UNKNOWN: return errc::node_unknown;
+        case grpc::StatusCode::INVALID_ARGUMENT: return errc::protocol_error;
+        case grpc::StatusCode::RESOURCE_EXHAUSTED: return errc::too_large;
+        case grpc::StatusCode::PERMISSION_DENIED:
+        case grpc::StatusCode::UNAUTHENTICATED: return errc::not_permitted;
+        case grpc::StatusCode::DEADLINE_EXCEEDED: return errc::idle_timeout;
+        case grpc::StatusCode::UNAVAILABLE:
+        case grpc::StatusCode::CANCELLED: return errc::connection_failed;
+        case grpc::StatusCode::DATA_LOSS: return errc::stream_broken;
+        default: return errc::stream_broken;
+    }
+}
+
+/// Feedback as the protocol's message, and back. An empty message is no feedback.
+inline researcher::FeedbackMessage to_proto(const feedback& from, const std::string& researcher_id) {
+    researcher::FeedbackMessage out;
+    out.set_protocol_version(protocol_version);
+    if (!researcher_id.empty()) out.set_researcher_id(researcher_id);
+    if (const auto* line = std::get_if<log_line>(&from)) {
+        auto& log = *out.mutable_log();
+        log.set_node_id(line->node_id);
+        log.set_level(line->level);
+        log.set_msg(line->message);
+        return out;
+    }
+    const auto& s = std::get<scalars>(from);
+    auto& scalar = *out.mutable_scalar();
+    scalar.set_node_id(s.node_id);
+    scalar.set_node_name(s.node_name);
+    scalar.set_experiment_id(s.experiment_id);
+    scalar.set_train(s.train);
+    scalar.set_test(s.test);
+    scalar.set_test_on_local_updates(s.test_on_local_updates);
+    scalar.set_test_on_global_updates(s.test_on_global_updates);
+    scalar.mutable_metric()->insert(s.metric.begin(), s.metric.end());
+    if (s.epoch) scalar.set_epoch(*s.epoch);
+    scalar.set_total_samples(s.total_samples);
+    scalar.set_batch_samples(s.batch_samples);
+    scalar.set_num_batches(s.num_batches);
+    if (s.num_samples_trained) scalar.set_num_samples_trained(*s.num_samples_trained);
+    scalar.set_iteration(s.iteration);
+    return out;
+}
+
+inline bool from_proto(const researcher::FeedbackMessage& from, feedback& out) {
+    if (from.has_log()) {
+        out = log_line{from.log().node_id(), from.log().level(), from.log().msg()};
+        return true;
+    }
+    if (!from.has_scalar()) return false;
+    const auto& s = from.scalar();
+    scalars to;
+    to.node_id = s.node_id();
+    to.node_name = s.node_name();
+    to.experiment_id = s.experiment_id();
+    to.train = s.train();
+    to.test = s.test();
+    to.test_on_local_updates = s.test_on_local_updates();
+    to.test_on_global_updates = s.test_on_global_updates();
+    to.metric.insert(s.metric().begin(), s.metric().end());
+    if (s.has_epoch()) to.epoch = s.epoch();
+    to.total_samples = s.total_samples();
+    to.batch_samples = s.batch_samples();
+    to.num_batches = s.num_batches();
+    if (s.has_num_samples_trained()) to.num_samples_trained = s.num_samples_trained();
+    to.iteration = s.iteration();
+    out = std::move(to);
+    return true;
+}
+
+}  // namespace ferry::wire
