@@ -54,22 +54,27 @@ public:
 
     /// Called once. The callbacks go to the host's executor, in the order in which they were added.
     void end(outcome how, std::optional<Message> reply) {
-        std::vector<callback> waiting;
+        std::vector<promise> promises;
         {
             const std::lock_guard lock(mutex_);
             result_.how = std::move(how);
             if (reply) result_.message = std::move(*reply);
             ended_ = true;
-            waiting.swap(callbacks_);
+            promises.swap(promises_);
         }
         changed_.notify_all();
-        for (auto& each : waiting) run(std::move(each));
+        for (auto& each : promises) each.set_value(result_);
+        std::vector<callback> waiting;
+        while (take_callbacks(waiting)) {
+            for (auto& each : waiting) run(std::move(each));
+            waiting.clear();
+        }
     }
 
     void when_ended(callback each) {
         {
             const std::lock_guard lock(mutex_);
-            if (!ended_) {
+            if (!handed_over_) {
                 callbacks_.push_back(std::move(each));
                 return;
             }
@@ -77,10 +82,30 @@ public:
         run(std::move(each));
     }
 
+    /// Goes by no executor: a stopped one drops its jobs, and a future is always fulfilled.
+    std::future<basic_reply<Message>> future() {
+        promise made;
+        auto out = made.get_future();
+        {
+            const std::lock_guard lock(mutex_);
+            if (!ended_) {
+                promises_.push_back(std::move(made));
+                return out;
+            }
+        }
+        made.set_value(result_);
+        return out;
+    }
+
     const basic_reply<Message>& wait() const {
         std::unique_lock lock(mutex_);
         changed_.wait(lock, [this] { return ended_; });
         return result_;  // fixed from now on
+    }
+
+    bool ended() const {
+        const std::lock_guard lock(mutex_);
+        return ended_;
     }
 
     bool wait_until(std::chrono::steady_clock::time_point when) const {
@@ -96,6 +121,16 @@ public:
     std::uint64_t total() const noexcept { return total_; }
 
 private:
+    using promise = std::promise<basic_reply<Message>>;
+
+    /// False, and from now on callbacks run as they come, where none are left: one that comes late overtakes no other.
+    bool take_callbacks(std::vector<callback>& out) {
+        const std::lock_guard lock(mutex_);
+        out.swap(callbacks_);
+        handed_over_ = out.empty();
+        return !handed_over_;
+    }
+
     void run(callback each) {
         auto job = [self = this->shared_from_this(), each = std::move(each)] { each(self->result_); };
         if (const auto host = host_.lock()) {
@@ -112,8 +147,10 @@ private:
     mutable std::mutex mutex_;
     mutable std::condition_variable changed_;
     bool ended_ = false;
+    bool handed_over_ = false;
     basic_reply<Message> result_;
     std::vector<callback> callbacks_;
+    std::vector<promise> promises_;
 };
 
 }  // namespace detail
@@ -130,11 +167,18 @@ public:
     /// The outcome, or nothing where the delivery has not ended within the time.
     template <class Rep, class Period>
     std::optional<outcome> wait_for(std::chrono::duration<Rep, Period> time) const {
-        if (!state_->wait_until(std::chrono::steady_clock::now() + time)) return std::nullopt;
+        using clock = std::chrono::steady_clock;
+        using seconds = std::chrono::duration<double>;  // of which no sum overflows
+        const auto now = clock::now();
+        const bool endless = seconds(time) >= seconds(clock::time_point::max() - now);
+        const auto when = endless            ? clock::time_point::max()
+                          : time.count() > 0 ? now + std::chrono::ceil<clock::duration>(time)
+                                             : now;
+        if (!state_->wait_until(when)) return std::nullopt;
         return state_->wait().how;
     }
 
-    bool done() const { return state_->wait_until(std::chrono::steady_clock::time_point::min()); }
+    bool done() const { return state_->ended(); }
 
     /// Calls `callback(const outcome&)` once, on the executor, after the delivery has ended, even if it has ended already.
     /// Callbacks of one node run one after another.
@@ -174,12 +218,8 @@ public:
         this->state_->when_ended(std::move(callback));
     }
 
-    /// The same as a future. It is always fulfilled, and never holds an exception.
-    std::future<basic_reply<Message>> future() {
-        auto promise = std::make_shared<std::promise<basic_reply<Message>>>();
-        on_reply([promise](const basic_reply<Message>& result) { promise->set_value(result); });
-        return promise->get_future();
-    }
+    /// The same as a future. It is always fulfilled, without waiting for callbacks, and never holds an exception.
+    std::future<basic_reply<Message>> future() { return this->state_->future(); }
 };
 
 }  // namespace ferry

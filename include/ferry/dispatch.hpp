@@ -12,6 +12,7 @@
 
 #include <ferry/agent_store.hpp>
 #include <ferry/chunk.hpp>
+#include <ferry/detail/dispatch_state.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
 #include <ferry/node_info.hpp>
@@ -23,7 +24,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -66,13 +66,9 @@ public:
             return refuse(outcome_kind::node_unknown, errc::node_unknown, "node " + e.node + " has never polled");
         }
         node& n = found->second;
-        if (!e.request_id.empty() && n.requests) {
-            if (const auto open = n.requests->find(e.request_id); open != n.requests->end()) {
-                task& same = *open->second;
-                same.record.wants_reply |= e.wants_reply;
-                same.tickets.push_back(std::move(e.ticket));
-                return same.key;
-            }
+        if (task* same = n.request(e.request_id)) {
+            join(*same, e, now, sink);
+            return same->key;
         }
         if (n.status == node_status::disconnected && !e.keep_while_disconnected) {
             return refuse(outcome_kind::node_disconnected, errc::node_disconnected,
@@ -89,16 +85,15 @@ public:
                               std::to_string(n.queued_bytes) + " bytes");
         }
         task& t = add_task(n, now.steady);
-        t.record.request_id = std::move(e.request_id);
-        t.record.wants_reply = e.wants_reply;
+        t.record.request_id = e.request_id;
         t.record.content = std::move(e.content);
         t.record.accepted = now.system;
-        t.record.expires = now.system + e.expires_after;
-        t.expires = now.steady + e.expires_after;
-        if (e.reply_within) t.reply_due = now.steady + *e.reply_within;
-        t.tickets.push_back(std::move(e.ticket));
-        enter_lane(n, t);
-        arm(n, std::min(t.expires, t.reply_due), sink);
+        t.record.expires = detail::after(now.system, e.expires_after);
+        t.expires = detail::after(now.steady, e.expires_after);
+        n.enter_lane(t);
+        n.open_request(t);
+        join(t, e, now, sink);
+        arm(n, t.expires, sink);
         if (n.owned) {
             append(n, t, sink);
         } else {
@@ -109,29 +104,28 @@ public:
 
     template <class Sink>
     void step(events::poll_opened<call> e, instant now, Sink&& sink) {
-        auto found = nodes_.find(e.node);
-        if (found == nodes_.end()) {
-            if (stopping_)
-                return sink(effects::end_poll<call>{std::move(e.call), errc::stopped, "the server is stopping"});
+        node* known = find(e.node);
+        if (known) show_poll(*known, e.connection, now, sink);
+        if (stopping_) {
+            sink(effects::end_poll<call>{std::move(e.call), errc::stopped, "the server is stopping"});
+            return check_drained(sink);
+        }
+        if (!known) {
             if (nodes_.size() >= limits_.max_nodes) {
                 sink(effects::warning{"node " + e.node + " is refused: " + std::to_string(nodes_.size()) +
                                       " nodes are known already"});
                 return sink(
                     effects::end_poll<call>{std::move(e.call), errc::queue_full, "the server knows too many nodes"});
             }
-            found = nodes_.try_emplace(e.node).first;
-            found->second.id = &found->first;
+            const auto added = nodes_.try_emplace(e.node).first;
+            known = &added->second;
+            known->id = &added->first;
         }
-        node& n = found->second;
-        if (n.current != call{}) supersede(n, now, sink);
-        n.current = std::move(e.call);
+        node& n = *known;
+        const call older = std::exchange(n.current, std::move(e.call));
         n.connection = e.connection;
         set_status(n, node_status::active, now, sink);
-        if (n.head && n.head->state == task_state::unconfirmed) confirm(n, now, sink);
-        if (stopping_) {
-            release_current(n, errc::stopped, "the server is stopping", now, sink);
-            return check_drained(sink);
-        }
+        if (older != call{}) supersede(n, older, now, sink);
         if (!n.owned) acquire(n, sink);
         pump(n, now, sink);
     }
@@ -155,7 +149,8 @@ public:
             if (e.reason != errc::stream_broken) sink(effects::end_poll<call>{e.call, e.reason, e.text});
             drop_carried(*n, e.reason, std::move(e.text), now, sink);
         } else if (node* parked = find(e.node); parked && parked->current == e.call) {
-            leave(*parked, now, sink);
+            parked->current = call{};
+            poll_over(*parked, now, sink);
         }
     }
 
@@ -167,20 +162,12 @@ public:
                                                   "the poll ended before the task was carried"},
                         now, sink);
         }
-        task* t = n->carried->of;
-        if (t) {
+        const auto over = take_carried(*n, now, sink);
+        if (task* t = over->of) {
             for (const auto& each : t->tickets) sink(effects::progressed<ticket>{each, t->record.content->size()});
             t->state = task_state::unconfirmed;
-            t->carried_over = n->carried->connection;
-        }
-        n->carried.reset();
-        --carrying_;
-        if (n->current == e.call) {
-            leave(*n, now, sink);
-        } else if (n->current == call{}) {
-            arm(*n, n->left + limits_.disconnect_after, sink);
-        } else if (t) {
-            confirm(*n, now, sink);
+            t->carried_over = over->connection;
+            if (over->confirmed) confirm(*t, *over->confirmed, now, sink);
         }
         pump(*n, now, sink);
         check_drained(sink);
@@ -194,15 +181,11 @@ public:
                                                    "a reply of node " + e.node + ", which has never polled"});
             return;
         }
-        task* t = nullptr;
-        if (n->requests && !e.request_id.empty()) {
-            if (const auto open = n->requests->find(e.request_id); open != n->requests->end()) t = open->second;
+        if (n->acquiring && !e.request_id.empty() && !n->request(e.request_id)) {
+            n->early_replies.push_back({std::move(e.call), e.request_id, std::move(e.reply)});
+            return;
         }
-        const bool wanted = t && t->record.wants_reply;
-        if (!wanted) sink(effects::unclaimed_reply<reply>{e.node, e.request_id, std::move(e.reply)});
-        sink(effects::answer_reply<reply_call>{std::move(e.call), errc::ok, {}});
-        if (wanted) t->answer = std::move(e.reply);
-        if (t) end(*t, {wanted ? outcome_kind::replied : outcome_kind::taken, errc::ok, {}, t->record.attempts}, sink);
+        take_reply(*n, std::move(e.call), e.request_id, std::move(e.reply), sink);
         pump(*n, now, sink);
         check_drained(sink);
     }
@@ -210,15 +193,15 @@ public:
     template <class Sink>
     void step(events::withdrawn e, instant now, Sink&& sink) {
         const auto found = tasks_.find(e.key);
-        if (found == tasks_.end() || found->second.state == task_state::settling) return;
+        if (found == tasks_.end() || found->second.is_over()) return;
         task& t = found->second;
         node& n = *t.owner;
-        if (n.carried && n.carried->of == &t) {
-            n.carried->of = nullptr;
+        const bool moves = n.carried && n.carried->of == &t;
+        end(t, {outcome_kind::cancelled, errc::cancelled, "withdrawn by its sender", t.record.attempts}, sink);
+        if (moves) {
             sink(effects::end_poll<call>{n.carried->on, errc::cancelled, "the task was withdrawn"});
             drop_carried(n, errc::cancelled, {}, now, sink);
         }
-        end(t, {outcome_kind::cancelled, errc::cancelled, "withdrawn by its sender", t.record.attempts}, sink);
         pump(n, now, sink);
         check_drained(sink);
     }
@@ -231,14 +214,18 @@ public:
         node& n = *t.owner;
         const auto op = std::exchange(t.busy, store_op::none);
         const bool ok = e.status.code == errc::ok;
-        if (ok && op == store_op::append) t.stored = true;
-        if (e.status.code == errc::ownership_lost) n.owned = false;
-        if (t.state == task_state::settling) {
-            if (op != store_op::settle && t.stored && n.owned) return settle(n, t, sink);
-            if (!ok) sink(effects::warning{"node " + *n.id + ": the store could not settle a task: " + e.status.text});
-            return report(t, sink);
-        }
-        if (!ok && t.state == task_state::awaiting_reply) {
+        const bool lost = e.status.code == errc::ownership_lost;
+        const bool as_owner = n.owned && t.busy_as == n.owner;
+        if (op == store_op::append) t.stored = !lost;  // another failure may have come after the write
+        if (as_owner && lost) lose(n, e.status.text, now, sink);
+        if (as_owner && ok) settle_again(n, sink);
+        if (op == store_op::settle && ok) t.stored = false;
+        if (op == store_op::settle && as_owner && !ok) {
+            sink(effects::warning{"node " + *n.id + ": the store could not settle a task: " + e.status.text});
+            report(t, sink);
+        } else if (t.is_over()) {
+            conclude(t, sink);
+        } else if (!ok && t.state == task_state::awaiting_reply) {
             sink(effects::warning{"node " + *n.id + ": the store could not note a task as taken: " + e.status.text});
         } else if (!ok) {
             end(t, {outcome_kind::store_failed, e.status.code, e.status.text, t.record.attempts}, sink);
@@ -254,34 +241,29 @@ public:
     template <class Sink>
     void step(events::journal_acquired e, instant now, Sink&& sink) {
         node* n = find(e.node);
-        if (!n) return;
-        n->acquiring = false;
-        if (e.journal.status.code != errc::ok) {
-            sink(effects::warning{"node " + e.node +
-                                  ": the store could not acquire its journal: " + e.journal.status.text});
-            while (task* t = first_unstored(*n)) {
-                end(*t, {outcome_kind::store_failed, e.journal.status.code, e.journal.status.text, 0}, sink);
+        if (!n || !std::exchange(n->acquiring, false)) return;
+        if (const auto& status = e.journal.status; status.code == errc::ok) {
+            reconcile(*n, std::move(e.journal), now, sink);
+            for (task* t = n->head; t; t = t->next) {
+                if (t->waits_for_journal()) append(*n, *t, sink);
             }
-            return;
+        } else {
+            sink(effects::warning{"node " + e.node + ": the store could not acquire its journal: " + status.text});
+            for (task* t : waiting_for_journal(*n))
+                end(*t, {outcome_kind::store_failed, status.code, status.text, 0}, sink);
+            release_parked(*n, status.code, "the node's journal can't be had: " + status.text, now, sink);
         }
-        n->owned = true;
-        n->owner = e.journal.owner;
-        restore(*n, std::move(e.journal.tasks), now, sink);
-        for (task* t = n->head; t; t = t->next) {
-            if (t->state == task_state::storing && t->busy == store_op::none) append(*n, *t, sink);
+        for (auto& each : std::exchange(n->early_replies, {})) {
+            take_reply(*n, std::move(each.call), each.request_id, std::move(each.content), sink);
         }
         pump(*n, now, sink);
+        check_drained(sink);
     }
 
     template <class Sink>
     void step(events::time_passed, instant now, Sink&& sink) {
-        while (!timers_.empty() && timers_.begin()->first <= now.steady) {
-            node& n = *timers_.begin()->second;
-            timers_.erase(timers_.begin());
-            n.wake = time_point::max();
-            look_after(n, now, sink);
-        }
-        announced_ = time_point::max();
+        while (node* n = wake_ups_.take_due(now.steady)) look_after(*n, now, sink);
+        wake_ups_.forget();
         announce(sink);
         check_drained(sink);
     }
@@ -290,11 +272,7 @@ public:
     template <class Sink>
     void step(events::stop_requested, instant now, Sink&& sink) {
         stopping_ = true;
-        for (auto& [id, n] : nodes_) {
-            if (n.current != call{} && !(n.carried && n.carried->on == n.current)) {
-                release_current(n, errc::stopped, "the server is stopping", now, sink);
-            }
-        }
+        for (auto& [id, n] : nodes_) release_parked(n, errc::stopped, "the server is stopping", now, sink);
         check_drained(sink);
     }
 
@@ -305,94 +283,49 @@ public:
         for (auto& [id, n] : nodes_) {
             if (n.carried) {
                 sink(effects::end_poll<call>{n.carried->on, errc::stopped, "the server is stopping"});
-                if (n.current == n.carried->on) n.current = call{};
-                n.carried.reset();
+                take_carried(n, now, sink);
             }
-            if (n.current != call{}) release_current(n, errc::stopped, "the server is stopping", now, sink);
-            n.head = n.tail = nullptr;
-            n.requests.reset();
-            n.queued_tasks = n.queued_bytes = 0;
+            release_parked(n, errc::stopped, "the server is stopping", now, sink);
+            for (auto& each : std::exchange(n.early_replies, {})) {
+                sink(effects::answer_reply<reply_call>{std::move(each.call), errc::stopped, "the server is stopping"});
+            }
+            n.acquiring = false;
+            n.forget_tasks();
         }
-        carrying_ = 0;
         for (auto& [key, t] : tasks_) {
-            if (t.state != task_state::settling) {
+            if (!t.is_over()) {
                 t.how = {outcome_kind::stopped, errc::stopped, "the server was stopped first", t.record.attempts};
             }
             tell(t, sink);
         }
         tasks_.clear();
+        open_ = settling_ = 0;
         check_drained(sink);
     }
 
     std::optional<node_info> get_node(const std::string& id) const {
         const auto found = nodes_.find(id);
         if (found == nodes_.end()) return std::nullopt;
-        return info(found->second);
+        return found->second.info();
     }
 
     template <class Take>
     void for_each_node(Take&& take) const {
-        for (const auto& [id, n] : nodes_) take(info(n));
+        for (const auto& [id, n] : nodes_) take(n.info());
     }
 
     /// Nodes that are not DISCONNECTED.
     std::size_t reachable_nodes() const noexcept { return reachable_; }
 
     /// Tasks accepted and not yet ended.
-    std::size_t open_tasks() const noexcept { return tasks_.size(); }
+    std::size_t open_tasks() const noexcept { return open_; }
 
 private:
-    enum class task_state { storing, queued, leasing, sending, unconfirmed, awaiting_reply, settling };
-    enum class store_op { none, append, update, settle };
-    struct node;
-
-    struct task {
-        task_key key = 0;
-        task_record record;
-        task_state state = task_state::storing;
-        store_op busy = store_op::none;  // one operation on a task at a time
-        bool stored = false;
-        bool in_lane = false;
-        node* owner = nullptr;
-        task* previous = nullptr;
-        task* next = nullptr;
-        time_point accepted, expires, not_before = time_point::min(), reply_due = time_point::max();
-        std::string carried_over;  // the connection of the last delivery
-        std::vector<ticket> tickets;
-        outcome how;
-        std::optional<reply> answer;
-    };
-
-    struct delivery {
-        call on;
-        std::string connection;
-        std::shared_ptr<const payload> content;
-        cutter chunks;
-        chunk part{};
-        std::uint64_t sent = 0;
-        time_point last_progress;
-        task* of;  // null once the task has ended; the stream still goes on to its end
-    };
-
-    struct node {
-        const std::string* id = nullptr;
-        node_status status = node_status::disconnected;
-        bool owned = false;
-        bool acquiring = false;
-        epoch owner = 0;
-        std::uint64_t last_order = 0;
-        std::chrono::system_clock::time_point since;
-        time_point left;  // when the last poll ended
-        time_point wake = time_point::max();
-        call current{};  // the newest poll
-        std::string connection;
-        std::unique_ptr<delivery> carried;  // perhaps by an older poll, which is just ending
-        task* head = nullptr;
-        task* tail = nullptr;
-        std::size_t queued_tasks = 0;
-        std::uint64_t queued_bytes = 0;
-        std::unique_ptr<std::unordered_map<std::string_view, task*>> requests;
-    };
+    using task = detail::dispatch_task<Types>;
+    using delivery = detail::dispatch_delivery<Types>;
+    using node = detail::dispatch_node<Types>;
+    using task_state = detail::task_state;
+    using store_op = detail::store_op;
 
     node* find(const std::string& id) {
         const auto found = nodes_.find(id);
@@ -402,10 +335,6 @@ private:
     node* carrier(const std::string& id, const call& on) {
         node* n = find(id);
         return n && n->carried && n->carried->on == on ? n : nullptr;
-    }
-
-    static node_info info(const node& n) {
-        return {*n.id, n.status, n.since, n.queued_tasks, n.queued_bytes, n.requests ? n.requests->size() : 0};
     }
 
     // --- nodes ---------------------------------------------------------------------------------------------------------
@@ -420,41 +349,48 @@ private:
         sink(effects::node_changed{*n.id, status});
     }
 
-    /// The newest poll is over.
+    /// A poll is over. After the last one the node is WAITING.
     template <class Sink>
-    void leave(node& n, instant now, Sink& sink) {
-        n.current = call{};
+    void poll_over(node& n, instant now, Sink& sink) {
+        if (n.current != call{} || n.carried) return;
         n.left = now.steady;
         set_status(n, node_status::waiting, now, sink);
-        arm(n, now.steady + limits_.disconnect_after, sink);
+        arm(n, detail::after(n.left, limits_.disconnect_after), sink);
     }
 
+    /// Ends the newest poll, unless it carries a task.
     template <class Sink>
-    void release_current(node& n, errc reason, std::string text, instant now, Sink& sink) {
-        sink(effects::end_poll<call>{n.current, reason, std::move(text)});
-        leave(n, now, sink);
+    void release_parked(node& n, errc reason, std::string text, instant now, Sink& sink) {
+        if (n.current == call{} || (n.carried && n.carried->on == n.current)) return;
+        sink(effects::end_poll<call>{std::exchange(n.current, call{}), reason, std::move(text)});
+        poll_over(n, now, sink);
     }
 
     /// A newer poll of the same id has come.
     template <class Sink>
-    void supersede(node& n, instant now, Sink& sink) {
-        const bool carries = n.carried && n.carried->on == n.current;
+    void supersede(node& n, const call& older, instant now, Sink& sink) {
+        const bool carries = n.carried && n.carried->on == older;
         if (carries && n.carried->chunks.done()) return;  // it has all but ended; how, `poll_closed` will tell
         sink(effects::warning{"node " + *n.id + " polled while an older poll of its was open: is the id used twice?"});
-        sink(effects::end_poll<call>{n.current, errc::superseded, "a newer poll of the same node id took over"});
-        n.current = call{};
+        sink(effects::end_poll<call>{older, errc::superseded, "a newer poll of the same node id took over"});
         if (carries) drop_carried(n, errc::superseded, "a newer poll of the same node id took over", now, sink);
     }
 
-    /// A poll has come after the head was carried to its end: over the same connection it shows that the node has it.
+    /// A poll has come: over the same connection it shows that the node has what was carried to its end.
     template <class Sink>
-    void confirm(node& n, instant now, Sink& sink) {
-        task& t = *n.head;
-        if (t.carried_over == n.connection) {
-            taken(t, sink);
-        } else {
-            failed(t, errc::unconfirmed, "the node polled over another connection", now, sink);
+    void show_poll(node& n, const std::string& connection, instant now, Sink& sink) {
+        if (n.carried && n.carried->chunks.done()) {
+            auto& confirmed = n.carried->confirmed;
+            confirmed = confirmed.value_or(false) || connection == n.carried->connection;
+        } else if (n.head && n.head->state == task_state::unconfirmed) {
+            confirm(*n.head, connection == n.head->carried_over, now, sink);
         }
+    }
+
+    template <class Sink>
+    void confirm(task& t, bool same_connection, instant now, Sink& sink) {
+        if (same_connection) return taken(t, sink);
+        failed(t, errc::unconfirmed, "the node polled over another connection", now, sink);
     }
 
     template <class Sink>
@@ -463,8 +399,7 @@ private:
             sink(effects::end_poll<call>{n.carried->on, errc::idle_timeout, "the transfer stood still"});
             drop_carried(n, errc::idle_timeout, "the transfer stood still", now, sink);
         }
-        if (n.current == call{} && !n.carried && n.status == node_status::waiting &&
-            now.steady - n.left >= limits_.disconnect_after) {
+        if (n.status == node_status::waiting && now.steady - n.left >= limits_.disconnect_after) {
             set_status(n, node_status::disconnected, now, sink);
             if (n.head && n.head->state == task_state::unconfirmed) {
                 failed(*n.head, errc::unconfirmed, "the node never polled again", now, sink);
@@ -472,22 +407,17 @@ private:
         }
         for (task* t = n.head; t;) {
             task* const next = t->next;
-            if (t->state == task_state::queued && t->expires <= now.steady) {
-                end(*t,
-                    {outcome_kind::expired, errc::expired, "it waited in the queue for too long", t->record.attempts},
-                    sink);
-            }
+            if (t->waits() && t->expires <= now.steady) expire(*t, sink);
             t = next;
         }
+        std::vector<task*> late;
         if (n.requests) {
-            std::vector<task*> late;
             for (const auto& [id, t] : *n.requests) {
-                if (t->reply_due <= now.steady) late.push_back(t);
+                if (t->reply_due && *t->reply_due <= now.steady) late.push_back(t);
             }
-            for (task* t : late) {
-                if (n.carried && n.carried->of == t) n.carried->of = nullptr;
-                end(*t, {outcome_kind::expired, errc::expired, "no reply came in time", t->record.attempts}, sink);
-            }
+        }
+        for (task* t : late) {
+            end(*t, {outcome_kind::expired, errc::expired, "no reply came in time", t->record.attempts}, sink);
         }
         pump(n, now, sink);
         arm(n, next_wake(n, now.steady), sink);
@@ -495,34 +425,27 @@ private:
 
     time_point next_wake(const node& n, time_point now) const {
         auto when = time_point::max();
-        if (n.carried) when = n.carried->last_progress + limits_.idle_limit;
-        if (n.status == node_status::waiting && n.current == call{} && !n.carried)
-            when = std::min(when, n.left + limits_.disconnect_after);
+        if (n.carried) when = detail::after(n.carried->last_progress, limits_.idle_limit);
+        if (n.status == node_status::waiting) when = std::min(when, detail::after(n.left, limits_.disconnect_after));
         for (const task* t = n.head; t; t = t->next) {
-            if (t->state == task_state::queued) when = std::min(when, t->expires);
+            if (t->waits()) when = std::min(when, t->expires);
         }
-        if (n.head && n.head->state == task_state::queued && n.head->not_before > now)
-            when = std::min(when, n.head->not_before);
+        if (n.head && n.head->waits() && n.head->not_before > now) when = std::min(when, n.head->not_before);
         if (n.requests) {
-            for (const auto& [id, t] : *n.requests) when = std::min(when, t->reply_due);
+            for (const auto& [id, t] : *n.requests) when = std::min(when, t->reply_due.value_or(when));
         }
         return when;
     }
 
     template <class Sink>
     void arm(node& n, time_point when, Sink& sink) {
-        if (when >= n.wake) return;
-        if (n.wake != time_point::max()) timers_.erase({n.wake, &n});
-        n.wake = when;
-        timers_.insert({when, &n});
+        wake_ups_.arm(n, when);
         announce(sink);
     }
 
     template <class Sink>
     void announce(Sink& sink) {
-        if (timers_.empty() || timers_.begin()->first >= announced_) return;
-        announced_ = timers_.begin()->first;
-        sink(effects::wake_at{announced_});
+        if (const auto when = wake_ups_.announce()) sink(effects::wake_at{*when});
     }
 
     // --- a task's life -------------------------------------------------------------------------------------------------
@@ -532,77 +455,79 @@ private:
         t.key = last_key_;
         t.owner = &n;
         t.accepted = now;
+        ++open_;
         return t;
     }
 
-    void enter_lane(node& n, task& t) {
-        t.in_lane = true;
-        t.previous = n.tail;
-        (n.tail ? n.tail->next : n.head) = &t;
-        n.tail = &t;
-        ++n.queued_tasks;
-        n.queued_bytes += t.record.content->size();
-        index(n, t);
-    }
-
-    void index(node& n, task& t) {
-        if (t.record.request_id.empty()) return;
-        if (!n.requests) n.requests = std::make_unique<std::unordered_map<std::string_view, task*>>();
-        n.requests->emplace(t.record.request_id, &t);
-    }
-
-    void leave_lane(task& t) {
-        if (!t.in_lane) return;
-        node& n = *t.owner;
-        t.in_lane = false;
-        (t.previous ? t.previous->next : n.head) = t.next;
-        (t.next ? t.next->previous : n.tail) = t.previous;
-        t.previous = t.next = nullptr;
-        --n.queued_tasks;
-        n.queued_bytes -= t.record.content->size();
-    }
-
-    task* first_unstored(node& n) {
-        for (task* t = n.head; t; t = t->next) {
-            if (t->state == task_state::storing && t->busy == store_op::none) return t;
-        }
-        return nullptr;
-    }
-
-    /// Takes over what the journal holds and the core doesn't. What still waits to be stored goes behind it.
+    /// One more sender waits for the task. Of several that wait for its reply, the longest limit counts.
     template <class Sink>
-    void restore(node& n, std::vector<task_record> records, instant now, Sink& sink) {
-        if (records.empty()) return;
-        std::vector<task*> waiting;
-        std::set<std::uint64_t> held;
+    void join(task& t, events::submitted<ticket>& e, instant now, Sink& sink) {
+        t.tickets.push_back(std::move(e.ticket));
+        if (!e.wants_reply) return;
+        const std::optional due = e.reply_within ? detail::after(now.steady, *e.reply_within) : time_point::max();
+        t.reply_due = std::max(t.reply_due, due);
+        t.record.wants_reply = true;
+        arm(*t.owner, *t.reply_due, sink);
+    }
+
+    static std::vector<task*> waiting_for_journal(const node& n) {
+        std::vector<task*> out;
         for (task* t = n.head; t; t = t->next) {
-            if (t->stored || t->busy != store_op::none) {
-                held.insert(t->record.order);
-            } else {
-                waiting.push_back(t);
+            if (t->waits_for_journal()) out.push_back(t);
+        }
+        return out;
+    }
+
+    /// Makes the node's tasks what its journal says, which another server may have owned meanwhile. What waits to be stored
+    /// goes behind it.
+    template <class Sink>
+    void reconcile(node& n, acquired_journal journal, instant now, Sink& sink) {
+        std::unordered_map<std::uint64_t, task*> held;
+        if (n.owner != 0) {
+            for (auto& [key, t] : tasks_) {
+                if (t.owner == &n && (t.stored || t.busy != store_op::none)) held.emplace(t.record.order, &t);
             }
         }
-        if (n.requests) {
-            for (const auto& [id, t] : *n.requests) held.insert(t->record.order);
-        }
-        for (task* t : waiting) leave_lane(*t);
-        for (auto& record : records) {
+        n.owned = true;
+        n.owner = journal.owner;
+        n.last_order = std::max(n.last_order, n.owner << 32);  // no order is ever used by two owners
+        const auto waiting = waiting_for_journal(n);
+        for (task* t : waiting) n.leave_lane(*t);
+        for (auto& record : journal.tasks) {
             n.last_order = std::max(n.last_order, record.order);
-            if (held.contains(record.order)) continue;
-            task& t = add_task(n, now.steady);
-            t.accepted -= now.system - record.accepted;
-            t.expires = now.steady + (record.expires - now.system);
-            t.record = std::move(record);
-            t.stored = true;
-            t.state = t.record.taken ? task_state::awaiting_reply : task_state::queued;
-            if (t.record.taken) {
-                index(n, t);
-            } else {
-                enter_lane(n, t);
-                arm(n, t.expires, sink);
-            }
+            if (held.erase(record.order) == 0) restore(n, std::move(record), now, sink);
         }
-        for (task* t : waiting) enter_lane(n, *t);
+        for (task* t : waiting) {
+            if (!t->stored) n.enter_lane(*t);
+        }
+        for (const auto& [order, t] : held) {
+            t->stored = false;
+            if (t->is_over() || t->busy != store_op::none) continue;
+            end(*t,
+                {outcome_kind::store_failed, errc::ownership_lost, "another server has dealt with it",
+                 t->record.attempts},
+                sink);
+        }
+        settle_again(n, sink);
+    }
+
+    /// Takes a task over from the journal. One that was submitted anew under the same id meanwhile becomes it.
+    template <class Sink>
+    void restore(node& n, task_record record, instant now, Sink& sink) {
+        task* same = n.request(record.request_id);
+        if (same && !same->waits_for_journal()) same = nullptr;
+        if (same) n.close_request(*same);
+        task& t = same ? *same : add_task(n, now.steady);
+        record.wants_reply |= t.record.wants_reply;
+        t.record = std::move(record);
+        t.accepted = now.steady - (now.system - t.record.accepted);
+        t.expires = detail::after(now.steady, t.record.expires - now.system);
+        t.stored = true;
+        t.state = t.record.taken ? task_state::awaiting_reply : task_state::queued;
+        n.open_request(t);
+        if (t.record.taken) return;
+        n.enter_lane(t);
+        arm(n, t.expires, sink);
     }
 
     template <class Sink>
@@ -611,49 +536,60 @@ private:
         sink(effects::acquire_journal{*n.id});
     }
 
+    /// Another server owns the journal: the node has polled there, or will poll here again, and then it is acquired anew.
+    template <class Sink>
+    void lose(node& n, const std::string& text, instant now, Sink& sink) {
+        n.owned = false;
+        sink(effects::warning{"node " + *n.id + ": its journal is lost: " + text});
+        release_parked(n, errc::ownership_lost, "another server has taken the node over", now, sink);
+    }
+
     template <class Sink>
     void append(node& n, task& t, Sink& sink) {
-        t.busy = store_op::append;
+        begin(store_op::append, n, t);
         t.record.order = ++n.last_order;
         sink(effects::append_task{t.key, *n.id, n.owner, t.record});
     }
 
     template <class Sink>
-    void update(node& n, task& t, Sink& sink) {
-        t.busy = store_op::update;
-        sink(effects::update_task{t.key, *n.id, n.owner, t.record});
+    void update(node& n, task& t, task_record record, Sink& sink) {
+        begin(store_op::update, n, t);
+        sink(effects::update_task{t.key, *n.id, n.owner, std::move(record)});
     }
 
+    static void begin(store_op op, const node& n, task& t) {
+        t.busy = op;
+        t.busy_as = n.owner;
+    }
+
+    /// Tries what could not be settled when it ended.
     template <class Sink>
-    void settle(node& n, task& t, Sink& sink) {
-        t.busy = store_op::settle;
-        sink(effects::settle_task{t.key, *n.id, n.owner, t.record.order});
+    void settle_again(node& n, Sink& sink) {
+        for (task* t : std::exchange(n.unsettled, {})) conclude(*t, sink);
     }
 
     /// Starts on the head of the lane where a poll is free for it.
     template <class Sink>
     void pump(node& n, instant now, Sink& sink) {
-        if (stopping_ || n.current == call{} || n.carried || !n.owned || !n.head) return;
+        if (stopping_ || n.current == call{} || n.carried || !n.owned) return;
+        while (n.head && n.head->state == task_state::queued && n.head->expires <= now.steady) expire(*n.head, sink);
+        if (!n.head || n.head->state != task_state::queued || n.head->not_before > now.steady) return;
         task& t = *n.head;
-        if (t.state != task_state::queued) return;
-        if (t.not_before > now.steady) return arm(n, t.not_before, sink);
         t.state = task_state::leasing;
-        ++t.record.attempts;
-        update(n, t, sink);
+        auto leased = t.record;
+        ++leased.attempts;
+        update(n, t, std::move(leased), sink);
     }
 
     template <class Sink>
     void start_delivery(node& n, task& t, instant now, Sink& sink) {
-        if (stopping_ || n.current == call{} || n.carried) {
-            --t.record.attempts;  // the poll went away before anything was sent
-            t.state = task_state::queued;
-            return arm(n, t.expires, sink);
-        }
+        if (stopping_ || n.current == call{}) return requeue(t, time_point::min(), sink);  // the poll went away
         t.state = task_state::sending;
-        n.carried = std::make_unique<delivery>(delivery{
-            n.current, n.connection, t.record.content, cutter(t.record.content->size()), {}, 0, now.steady, &t});
+        ++t.record.attempts;
+        n.carried = std::make_unique<delivery>(
+            delivery{n.current, n.connection, t.record.content, cutter(t.record.content->size()), now.steady, &t});
         ++carrying_;
-        arm(n, now.steady + limits_.idle_limit, sink);
+        arm(n, detail::after(now.steady, limits_.idle_limit), sink);
         send_next(n, sink);
     }
 
@@ -664,16 +600,19 @@ private:
         sink(effects::send_range<call>{d.on, d.content, d.part});
     }
 
-    /// The stream that carries a task is gone.
+    /// The stream that carries a task is over.
+    template <class Sink>
+    std::unique_ptr<delivery> take_carried(node& n, instant now, Sink& sink) {
+        auto over = std::move(n.carried);
+        --carrying_;
+        if (n.current == over->on) n.current = call{};
+        poll_over(n, now, sink);
+        return over;
+    }
+
     template <class Sink>
     void drop_carried(node& n, errc reason, std::string text, instant now, Sink& sink) {
-        const auto gone = std::move(n.carried);
-        --carrying_;
-        if (n.current == gone->on) {
-            leave(n, now, sink);
-        } else if (n.current == call{}) {
-            arm(n, n.left + limits_.disconnect_after, sink);
-        }
+        const auto gone = take_carried(n, now, sink);
         if (gone->of) failed(*gone->of, reason, std::move(text), now, sink);
         pump(n, now, sink);
         check_drained(sink);
@@ -685,18 +624,42 @@ private:
         if (!pause) {
             return end(t, {outcome_kind::retries_exhausted, reason, std::move(text), t.record.attempts}, sink);
         }
+        requeue(t, pause->count() > 0 ? detail::after(now.steady, *pause) : time_point::min(), sink);
+    }
+
+    template <class Sink>
+    void requeue(task& t, time_point not_before, Sink& sink) {
         t.state = task_state::queued;
-        t.not_before = pause->count() > 0 ? now.steady + *pause : time_point::min();
-        arm(*t.owner, t.not_before > now.steady ? std::min(t.expires, t.not_before) : t.expires, sink);
+        t.not_before = not_before;
+        arm(*t.owner, not_before == time_point::min() ? t.expires : std::min(t.expires, not_before), sink);
+    }
+
+    template <class Sink>
+    void expire(task& t, Sink& sink) {
+        end(t, {outcome_kind::expired, errc::expired, "it waited in the queue for too long", t.record.attempts}, sink);
     }
 
     template <class Sink>
     void taken(task& t, Sink& sink) {
         if (!t.record.wants_reply) return end(t, {outcome_kind::taken, errc::ok, {}, t.record.attempts}, sink);
-        leave_lane(t);
+        t.owner->leave_lane(t);
         t.state = task_state::awaiting_reply;
         t.record.taken = true;
-        update(*t.owner, t, sink);
+        update(*t.owner, t, t.record, sink);
+        t.record.content.reset();  // it is never sent again
+    }
+
+    template <class Sink>
+    void take_reply(node& n, reply_call from, const std::string& request_id, reply content, Sink& sink) {
+        task* t = n.request(request_id);
+        const bool wanted = t && t->reply_due;
+        if (wanted) {
+            t->answer = std::move(content);
+        } else {
+            sink(effects::unclaimed_reply<reply>{*n.id, request_id, std::move(content)});
+        }
+        sink(effects::answer_reply<reply_call>{std::move(from), errc::ok, {}});
+        if (t) end(*t, {wanted ? outcome_kind::replied : outcome_kind::taken, errc::ok, {}, t->record.attempts}, sink);
     }
 
     /// Decides how the task ends. It leaves the lane at once; it is reported when the store has settled it.
@@ -704,17 +667,39 @@ private:
     void end(task& t, outcome how, Sink& sink) {
         node& n = *t.owner;
         if (n.carried && n.carried->of == &t) n.carried->of = nullptr;
-        leave_lane(t);
-        if (n.requests && !t.record.request_id.empty()) {
-            const auto open = n.requests->find(t.record.request_id);
-            if (open != n.requests->end() && open->second == &t) n.requests->erase(open);
-            if (n.requests->empty()) n.requests.reset();
-        }
+        n.leave_lane(t);
+        n.close_request(t);
         t.state = task_state::settling;
         t.how = std::move(how);
-        if (t.busy != store_op::none) return;  // goes on when the operation under way has ended
-        if (t.stored && n.owned) return settle(n, t, sink);
-        report(t, sink);
+        ++settling_;
+        conclude(t, sink);
+    }
+
+    /// Goes on with a task that has ended, when no operation on it is under way.
+    template <class Sink>
+    void conclude(task& t, Sink& sink) {
+        if (t.busy != store_op::none) return;
+        node& n = *t.owner;
+        if (!t.stored || !n.owned) return report(t, sink);
+        begin(store_op::settle, n, t);
+        sink(effects::settle_task{t.key, *n.id, n.owner, t.record.order});
+    }
+
+    /// A task that the journal may still have is remembered, so that it is settled later and never delivered again.
+    template <class Sink>
+    void report(task& t, Sink& sink) {
+        if (t.state == task_state::settling) {
+            tell(t, sink);
+            t.state = task_state::reported;
+            t.record.content.reset();
+            --settling_;
+            --open_;
+        }
+        if (t.stored) {
+            t.owner->unsettled.push_back(&t);
+        } else {
+            tasks_.erase(t.key);
+        }
     }
 
     template <class Sink>
@@ -724,17 +709,12 @@ private:
             sink(effects::ended<ticket, reply>{std::move(each), t.how, last ? std::move(t.answer) : t.answer,
                                                *t.owner->id});
         }
-    }
-
-    template <class Sink>
-    void report(task& t, Sink& sink) {
-        tell(t, sink);
-        tasks_.erase(t.key);
+        t.tickets.clear();
     }
 
     template <class Sink>
     void check_drained(Sink& sink) {
-        if (!stopping_ || drained_ || carrying_ > 0) return;
+        if (!stopping_ || drained_ || carrying_ > 0 || settling_ > 0) return;
         for (const auto& [id, n] : nodes_) {
             if (n.head && n.head->state == task_state::unconfirmed && n.status != node_status::disconnected) return;
         }
@@ -746,11 +726,12 @@ private:
     [[no_unique_address]] retry retry_;
     std::unordered_map<std::string, node> nodes_;
     std::unordered_map<task_key, task> tasks_;
-    std::set<std::pair<time_point, node*>> timers_;
-    time_point announced_ = time_point::max();
+    detail::wake_ups<node> wake_ups_;
     task_key last_key_ = 0;
     std::size_t reachable_ = 0;
     std::size_t carrying_ = 0;
+    std::size_t settling_ = 0;
+    std::size_t open_ = 0;
     bool stopping_ = false;
     bool drained_ = false;
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ferry/client_options.hpp>
+#include <ferry/detail/grpc_callback_queue.hpp>
 #include <ferry/detail/grpc_client_link.hpp>
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
@@ -59,6 +60,7 @@ public:
             throw error(errc::invalid_argument, "options.node_id is empty: give the node an id");
         if (links_.empty())
             throw error(errc::invalid_argument, "options.researchers is empty: give at least one address");
+        keep_callback_queue();
         for (const auto& each : links_) each->start();
         started_ = true;
     }
@@ -112,30 +114,41 @@ private:
     std::atomic<bool> stopped_{false};
 };
 
+/// What a pack of policies comes to.
 template <class... Policies>
-using grpc_client_of = grpc_client_impl<select_policy<serializer_tag, msgpack_serializer<>, Policies...>,
-                                        select_policy<retry_tag, bounded_retry, Policies...>,
-                                        select_policy<chunk_size_tag, max_message_bytes_length<>, Policies...>>;
+struct client_pack {
+    using serializer_type = select_policy<serializer_tag, msgpack_serializer<>, Policies...>;
+    using retry_type = select_policy<retry_tag, bounded_retry, Policies...>;
+    using chunk_size_type = select_policy<chunk_size_tag, max_message_bytes_length<>, Policies...>;
+
+    static constexpr bool valid = all_policies<Policies...> && one_of_each_category<Policies...> &&
+                                  (!policy_of<Policies, agent_store_tag> && ...) &&
+                                  ferry::serializer<serializer_type> && ferry::retry_policy<retry_type> &&
+                                  ferry::chunk_size_policy<chunk_size_type>;
+    using implementation =
+        std::conditional_t<valid, grpc_client_impl<serializer_type, retry_type, chunk_size_type>, no_implementation>;
+};
 
 }  // namespace detail
 
 /// A node's client composed of policies, at most one a category, in any order; what is left out takes its default. A client
 /// has no agent store.
 template <class... Policies>
-class basic_grpc_client : public detail::grpc_client_of<Policies...> {
-    using implementation = detail::grpc_client_of<Policies...>;
-    using serializer_type = select_policy<serializer_tag, msgpack_serializer<>, Policies...>;
-    using retry_type = select_policy<retry_tag, bounded_retry, Policies...>;
-    using chunk_size_type = select_policy<chunk_size_tag, max_message_bytes_length<>, Policies...>;
+class basic_grpc_client : public detail::client_pack<Policies...>::implementation {
+    using pack = detail::client_pack<Policies...>;
+    using implementation = typename pack::implementation;
 
     static_assert(all_policies<Policies...>,
                   "ferry: every argument of basic_grpc_client must be a policy (it names its policy_category)");
     static_assert(one_of_each_category<Policies...>,
                   "ferry: basic_grpc_client takes at most one policy of each category");
     static_assert((!policy_of<Policies, agent_store_tag> && ...), "ferry: basic_grpc_client has no agent store");
-    static_assert(serializer<serializer_type>, "ferry: the serializer does not meet ferry::serializer");
-    static_assert(retry_policy<retry_type>, "ferry: the retry policy does not meet ferry::retry_policy");
-    static_assert(chunk_size_policy<chunk_size_type>, "ferry: the chunk size does not meet ferry::chunk_size_policy");
+    static_assert(ferry::serializer<typename pack::serializer_type>,
+                  "ferry: the serializer does not meet ferry::serializer");
+    static_assert(ferry::retry_policy<typename pack::retry_type>,
+                  "ferry: the retry policy does not meet ferry::retry_policy");
+    static_assert(ferry::chunk_size_policy<typename pack::chunk_size_type>,
+                  "ferry: the chunk size does not meet ferry::chunk_size_policy");
 
 public:
     using typename implementation::task;
@@ -151,8 +164,8 @@ private:
     template <class... Given>
     basic_grpc_client(std::in_place_t, client_options options, std::function<void(task)> on_task,
                       std::tuple<Given...> given)
-        : implementation(std::move(options), std::move(on_task), take_policy<serializer_type>(given),
-                         take_policy<retry_type>(given)) {}
+        : implementation(std::move(options), std::move(on_task), take_policy<typename pack::serializer_type>(given),
+                         take_policy<typename pack::retry_type>(given)) {}
 };
 
 /// The client with ferry's defaults: msgpack, bounded retry, chunks of 3,999,967 bytes.

@@ -5,6 +5,7 @@
 #include <ferry/chunk.hpp>
 #include <ferry/credentials.hpp>
 #include <ferry/delivery.hpp>
+#include <ferry/detail/grpc_callback_queue.hpp>
 #include <ferry/detail/grpc_server_core.hpp>
 #include <ferry/error.hpp>
 #include <ferry/node_info.hpp>
@@ -81,6 +82,7 @@ public:
             const std::lock_guard lock(lifecycle_);
             if (server_ || stopped_)
                 throw error(errc::invalid_argument, "start: the server was started before; make a new one");
+            keep_callback_queue();
             grpc::ServerBuilder builder;
             const auto target = to_target(options.host, options.port);
             int bound = 0;
@@ -121,7 +123,7 @@ public:
         if (server_) core_->drain(deadline);
         core_->force_stop();
         if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
-        core_->stop_callbacks(deadline);
+        core_->stop_callbacks(std::max(deadline, std::chrono::steady_clock::now() + std::chrono::seconds(1)));
         started_ = false;
         server_.reset();
         service_.reset();
@@ -217,31 +219,42 @@ private:
     std::atomic<bool> stopped_{false};
 };
 
+/// What a pack of policies comes to.
 template <class... Policies>
-using grpc_server_of = grpc_server_impl<select_policy<serializer_tag, msgpack_serializer<>, Policies...>,
-                                        select_policy<agent_store_tag, memory_agent_store, Policies...>,
-                                        select_policy<retry_tag, bounded_retry, Policies...>,
-                                        select_policy<chunk_size_tag, max_message_bytes_length<>, Policies...>>;
-
-}  // namespace detail
-
-/// A server composed of policies, at most one a category, in any order; what is left out takes its default.
-template <class... Policies>
-class basic_grpc_server : public detail::grpc_server_of<Policies...> {
-    using implementation = detail::grpc_server_of<Policies...>;
+struct server_pack {
     using serializer_type = select_policy<serializer_tag, msgpack_serializer<>, Policies...>;
     using store_type = select_policy<agent_store_tag, memory_agent_store, Policies...>;
     using retry_type = select_policy<retry_tag, bounded_retry, Policies...>;
     using chunk_size_type = select_policy<chunk_size_tag, max_message_bytes_length<>, Policies...>;
 
+    static constexpr bool valid = all_policies<Policies...> && one_of_each_category<Policies...> &&
+                                  ferry::serializer<serializer_type> && ferry::agent_store<store_type> &&
+                                  ferry::retry_policy<retry_type> && ferry::chunk_size_policy<chunk_size_type>;
+    using implementation =
+        std::conditional_t<valid, grpc_server_impl<serializer_type, store_type, retry_type, chunk_size_type>,
+                           no_implementation>;
+};
+
+}  // namespace detail
+
+/// A server composed of policies, at most one a category, in any order; what is left out takes its default.
+template <class... Policies>
+class basic_grpc_server : public detail::server_pack<Policies...>::implementation {
+    using pack = detail::server_pack<Policies...>;
+    using implementation = typename pack::implementation;
+
     static_assert(all_policies<Policies...>,
                   "ferry: every argument of basic_grpc_server must be a policy (it names its policy_category)");
     static_assert(one_of_each_category<Policies...>,
                   "ferry: basic_grpc_server takes at most one policy of each category");
-    static_assert(serializer<serializer_type>, "ferry: the serializer does not meet ferry::serializer");
-    static_assert(agent_store<store_type>, "ferry: the agent store does not meet ferry::agent_store");
-    static_assert(retry_policy<retry_type>, "ferry: the retry policy does not meet ferry::retry_policy");
-    static_assert(chunk_size_policy<chunk_size_type>, "ferry: the chunk size does not meet ferry::chunk_size_policy");
+    static_assert(ferry::serializer<typename pack::serializer_type>,
+                  "ferry: the serializer does not meet ferry::serializer");
+    static_assert(ferry::agent_store<typename pack::store_type>,
+                  "ferry: the agent store does not meet ferry::agent_store");
+    static_assert(ferry::retry_policy<typename pack::retry_type>,
+                  "ferry: the retry policy does not meet ferry::retry_policy");
+    static_assert(ferry::chunk_size_policy<typename pack::chunk_size_type>,
+                  "ferry: the chunk size does not meet ferry::chunk_size_policy");
 
 public:
     /// Policies that have state are handed over in any order; the others are made anew.
@@ -252,8 +265,9 @@ public:
 private:
     template <class... Given>
     basic_grpc_server(std::in_place_t, server_options options, std::tuple<Given...> given)
-        : implementation(std::move(options), take_policy<serializer_type>(given), take_policy<store_type>(given),
-                         take_policy<retry_type>(given)) {}
+        : implementation(std::move(options), take_policy<typename pack::serializer_type>(given),
+                         take_policy<typename pack::store_type>(given), take_policy<typename pack::retry_type>(given)) {
+    }
 };
 
 /// The server with ferry's defaults: msgpack, in memory, bounded retry, chunks of 3,999,967 bytes.

@@ -69,6 +69,17 @@ inline constexpr bool one_of_each_category =
 template <class Tag, class Default, class... Ps>
 using select_policy = typename detail::select<Tag, Default, Ps...>::type;
 
+namespace detail {
+
+/// Stands in for the implementation where a pack is wrong, so that the one `static_assert` is all that the compiler says.
+struct no_implementation {
+    template <class... Any>
+    explicit no_implementation(Any&&...) {}
+    struct task {};
+};
+
+}  // namespace detail
+
 /// Moves the policy of type P out of a tuple of policy objects, or makes a P where the tuple has none.
 template <class P, class... Given>
 P take_policy(std::tuple<Given...>& given) {

@@ -65,9 +65,11 @@ private:
     template <class Change>
     store_status write(const std::string& node, epoch owner, Change change) {
         const std::lock_guard lock(mutex_);
-        auto& kept = nodes_[node];
-        if (kept.owner != owner) return {errc::ownership_lost, "another owner has acquired the journal of " + node};
-        change(kept);
+        const auto found = nodes_.find(node);
+        if (found == nodes_.end() || found->second.owner != owner) {
+            return {errc::ownership_lost, "another owner has acquired the journal of " + node};
+        }
+        change(found->second);
         return {};
     }
 

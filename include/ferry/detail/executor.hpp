@@ -99,20 +99,23 @@ private:
 
         std::size_t post(const std::string& name, job work_item, std::size_t bound) {
             std::size_t dropped = 0;
+            job oldest;  // destroyed without the lock
             {
                 const std::lock_guard lock(mutex);
                 if (stopped) return 0;
                 strand& s = strands[name];
+                const bool idle_until_now = !s.running && s.items.empty();
                 if (bound > 0 && s.droppable >= bound) {
-                    const auto oldest =
+                    const auto at =
                         std::find_if(s.items.begin(), s.items.end(), [](const item& i) { return i.droppable; });
-                    s.items.erase(oldest);
+                    oldest = std::move(at->work);
+                    s.items.erase(at);
                     --s.droppable;
                     ++dropped;
                 }
                 s.items.push_back({std::move(work_item), bound > 0});
                 if (bound > 0) ++s.droppable;
-                if (s.running || s.items.size() > 1) return dropped;
+                if (!idle_until_now) return dropped;
                 ready.push_back(name);
             }
             work.notify_one();

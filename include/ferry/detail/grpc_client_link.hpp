@@ -207,7 +207,7 @@ private:
             step(intake_, effects);
         }
         for (auto& each : kept) {
-            std::visit([this](auto& effect) { perform(std::move(effect)); }, each);
+            std::visit([this](auto& effect) { this->perform(std::move(effect)); }, each);
         }
     }
 

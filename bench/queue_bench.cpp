@@ -1,0 +1,202 @@
+// Queueing by itself: the whole life of a task in the server's core, over a store and a retry policy, without a network.
+// Beside it: the least that such a life can be, written by hand, and plain queues. To measure models of your own, add them
+// to the templates at the end.
+#include <ferry/agent_store/memory.hpp>
+#include <ferry/chunk.hpp>
+#include <ferry/dispatch.hpp>
+#include <ferry/retry.hpp>
+
+#include <concurrentqueue/concurrentqueue.h>
+
+#include <benchmark/benchmark.h>
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace {
+
+ferry::instant now() { return {std::chrono::steady_clock::now(), std::chrono::system_clock::now()}; }
+
+/// The core behind one mutex, as a server has it; a call is a number, a ticket a counter that is raised at the end.
+template <class Store, class Retry>
+class queue {
+    struct types {
+        using call = std::uint64_t;
+        using reply_call = int;
+        using ticket = std::uint64_t*;
+        using reply = int;
+        using retry = Retry;
+        using chunk_size = ferry::max_message_bytes_length<>;
+    };
+    using core_type = ferry::dispatch<types>;
+    using later = std::variant<ferry::effects::acquire_journal, ferry::effects::append_task,
+                               ferry::effects::update_task, ferry::effects::settle_task>;
+
+    struct sink {
+        std::vector<later>& kept;
+        void operator()(ferry::effects::acquire_journal e) { kept.emplace_back(std::move(e)); }
+        void operator()(ferry::effects::append_task e) { kept.emplace_back(std::move(e)); }
+        void operator()(ferry::effects::update_task e) { kept.emplace_back(std::move(e)); }
+        void operator()(ferry::effects::settle_task e) { kept.emplace_back(std::move(e)); }
+        void operator()(ferry::effects::ended<std::uint64_t*, int> e) { ++*e.ticket; }
+        template <class Other>
+        void operator()(Other&&) {}
+    };
+
+public:
+    template <class Event>
+    void step(Event event) {
+        std::vector<later> effects;
+        {
+            sink to{effects};
+            const std::lock_guard lock(mutex_);
+            core_.step(std::move(event), now(), to);
+        }
+        for (auto& each : effects) {
+            std::visit([this](auto& effect) { this->perform(effect); }, each);
+        }
+    }
+
+    void poll(const std::string& node, std::uint64_t call) {
+        step(ferry::events::poll_opened<std::uint64_t>{call, node, connection_});
+    }
+    void submit(const std::string& node, std::shared_ptr<const ferry::payload> content, std::uint64_t& ended) {
+        ferry::events::submitted<std::uint64_t*> e;
+        e.node = node;
+        e.content = std::move(content);
+        e.ticket = &ended;
+        e.expires_after = std::chrono::hours(1);
+        step(std::move(e));
+    }
+    void end_poll(const std::string& node, std::uint64_t call, bool clean) {
+        step(ferry::events::poll_closed<std::uint64_t>{call, node, clean});
+    }
+
+private:
+    void perform(const ferry::effects::acquire_journal& e) {
+        store_.acquire(e.node, [&](ferry::acquired_journal j) {
+            step(ferry::events::journal_acquired{e.node, std::move(j)});
+        });
+    }
+    void perform(const ferry::effects::append_task& e) { store_.append(e.node, e.owner, e.task, done(e.key)); }
+    void perform(const ferry::effects::update_task& e) { store_.update(e.node, e.owner, e.task, done(e.key)); }
+    void perform(const ferry::effects::settle_task& e) { store_.settle(e.node, e.owner, e.order, done(e.key)); }
+    auto done(ferry::task_key key) {
+        return [this, key](ferry::store_status status) { step(ferry::events::store_done{key, std::move(status)}); };
+    }
+
+    std::mutex mutex_;
+    core_type core_;
+    Store store_;
+    const std::string connection_ = "a connection";
+};
+
+/// Accepted, stored, leased, sent, taken, settled and reported, `resends` times sent in vain before. Each thread has a node
+/// of its own; all share the core.
+template <class Store, class Retry>
+void BM_task_life(benchmark::State& state) {
+    static std::unique_ptr<queue<Store, Retry>> shared;
+    if (state.thread_index() == 0) shared = std::make_unique<queue<Store, Retry>>();
+    const auto content = std::make_shared<const ferry::payload>(ferry::bytes::copy(std::string(1024, 'x')));
+    const auto node = "node-" + std::to_string(state.thread_index());
+    const auto resends = state.range(0);
+    std::uint64_t call = 1, ended = 0;
+    bool first = true;
+    for (auto _ : state) {
+        if (std::exchange(first, false)) shared->poll(node, call);
+        shared->submit(node, content, ended);
+        for (std::int64_t i = 0; i < resends; ++i) {
+            shared->end_poll(node, call, false);
+            shared->poll(node, ++call);
+        }
+        shared->end_poll(node, call, true);
+        shared->poll(node, ++call);
+    }
+    if (ended != static_cast<std::uint64_t>(state.iterations())) state.SkipWithError("not every task ended");
+    state.SetItemsProcessed(state.iterations());
+}
+
+/// The least that a life can be: a queue, a lease map and a handle behind one mutex, and a look at the clock.
+void BM_minimal_life(benchmark::State& state) {
+    struct task {
+        std::shared_ptr<const ferry::payload> content;
+        std::shared_ptr<std::uint64_t> handle;
+        std::chrono::steady_clock::time_point accepted;
+    };
+    struct all {
+        std::mutex mutex;
+        std::deque<task> waiting;
+        std::unordered_map<std::uint64_t, task> leased;
+        std::uint64_t next = 0;
+    };
+    static std::unique_ptr<all> shared;
+    if (state.thread_index() == 0) shared = std::make_unique<all>();
+    const auto content = std::make_shared<const ferry::payload>(ferry::bytes::copy(std::string(1024, 'x')));
+    const auto handle = std::make_shared<std::uint64_t>(0);
+    for (auto _ : state) {
+        {
+            const std::lock_guard lock(shared->mutex);
+            shared->waiting.push_back({content, handle, std::chrono::steady_clock::now()});
+        }
+        std::uint64_t lease = 0;
+        {
+            const std::lock_guard lock(shared->mutex);
+            lease = ++shared->next;
+            shared->leased.emplace(lease, std::move(shared->waiting.front()));
+            shared->waiting.pop_front();
+        }
+        {
+            const std::lock_guard lock(shared->mutex);
+            const auto found = shared->leased.find(lease);
+            ++*found->second.handle;
+            shared->leased.erase(found);
+        }
+    }
+    state.SetItemsProcessed(state.iterations());
+}
+
+void BM_mutex_deque(benchmark::State& state) {
+    static std::mutex mutex;
+    static std::deque<std::uint64_t> queue;
+    for (auto _ : state) {
+        {
+            const std::lock_guard lock(mutex);
+            queue.push_back(1);
+        }
+        const std::lock_guard lock(mutex);
+        benchmark::DoNotOptimize(queue.front());
+        queue.pop_front();
+    }
+    state.SetItemsProcessed(state.iterations());
+}
+
+void BM_moodycamel(benchmark::State& state) {
+    static moodycamel::ConcurrentQueue<std::uint64_t> queue;
+    std::uint64_t out = 0;
+    for (auto _ : state) {
+        queue.enqueue(1);
+        benchmark::DoNotOptimize(queue.try_dequeue(out));
+    }
+    state.SetItemsProcessed(state.iterations());
+}
+
+BENCHMARK(BM_task_life<ferry::memory_agent_store, ferry::bounded_retry>)
+    ->Arg(0)
+    ->Arg(1)
+    ->ThreadRange(1, 4)
+    ->UseRealTime();
+BENCHMARK(BM_minimal_life)->ThreadRange(1, 4)->UseRealTime();
+BENCHMARK(BM_mutex_deque)->ThreadRange(1, 4)->UseRealTime();
+BENCHMARK(BM_moodycamel)->ThreadRange(1, 4)->UseRealTime();
+
+}  // namespace
+
+BENCHMARK_MAIN();

@@ -1,0 +1,342 @@
+#include <ferry/grpc_server.hpp>
+
+#include "loopback.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+#include <map>
+#include <mutex>
+#include <set>
+#include <type_traits>
+
+namespace {
+
+using namespace loopback;
+using testing::HasSubstr;
+
+ferry::errc thrown_by(const std::function<void()>& call) {
+    try {
+        call();
+    } catch (const ferry::error& e) {
+        return e.code();
+    }
+    return ferry::errc::ok;
+}
+
+/// A server over TLS and one node, which echoes.
+struct tls_pair {
+    explicit tls_pair(std::function<void(ferry::task)> on_task = echo, ferry::server_options options = server_options())
+        : server(with_tls(std::move(options))) {
+        server.start();
+        client = std::make_unique<ferry::grpc_client>(
+            client_options("node", server.port(), ferry::pinned_certificate{cert.cert_file}), std::move(on_task));
+        client->start();
+    }
+
+    bool connected() { return server.wait_for_nodes(1, patience); }
+
+    ferry::server_options with_tls(ferry::server_options options) {
+        options.ssl = ferry::ssl_credentials{cert.key_file, cert.cert_file};
+        return options;
+    }
+
+    temporary_folder folder;
+    certificate cert{folder};
+    ferry::grpc_server server;
+    std::unique_ptr<ferry::grpc_client> client;
+};
+
+TEST(grpc_server, orders_of_policies_share_one_implementation) {
+    using chunks = ferry::max_message_bytes_length<1000>;
+    using one = ferry::basic_grpc_server<ferry::no_retry, chunks, ferry::msgpack_serializer<>>;
+    using other = ferry::basic_grpc_server<ferry::msgpack_serializer<>, ferry::no_retry, chunks>;
+    using pack = ferry::detail::server_pack<ferry::no_retry, chunks>;
+    static_assert(
+        std::is_same_v<pack::implementation, ferry::detail::server_pack<chunks, ferry::no_retry>::implementation>);
+    static_assert(!std::is_same_v<pack::implementation, ferry::detail::server_pack<>::implementation>);
+    static_assert(std::is_base_of_v<pack::implementation, one> && std::is_base_of_v<pack::implementation, other>);
+    one a(server_options());
+    other b(server_options());
+    EXPECT_FALSE(a.get_node("x") || b.get_node("x"));
+}
+
+TEST(grpc_server, must_be_started_before_it_is_used) {
+    ferry::grpc_server server(server_options());
+    EXPECT_EQ(thrown_by([&] { server.send({}, "node"); }), ferry::errc::not_started);
+    EXPECT_EQ(thrown_by([&] { server.broadcast({}); }), ferry::errc::not_started);
+    EXPECT_EQ(thrown_by([&] { server.request({}, "node"); }), ferry::errc::not_started);
+    EXPECT_EQ(thrown_by([&] { server.wait_for_nodes(1, 1ms); }), ferry::errc::not_started);
+    EXPECT_EQ(thrown_by([&] { server.is_alive(); }), ferry::errc::not_started);
+    server.start();
+    EXPECT_TRUE(server.is_alive());
+    EXPECT_EQ(thrown_by([&] { server.start(); }), ferry::errc::invalid_argument);
+    server.stop();
+    EXPECT_FALSE(server.is_alive());
+}
+
+TEST(grpc_server, plain_text_must_be_asked_for_by_name) {
+    ferry::grpc_server server(server_options(std::monostate{}));
+    try {
+        server.start();
+        FAIL() << "started without a choice";
+    } catch (const ferry::error& e) {
+        EXPECT_EQ(e.code(), ferry::errc::invalid_argument);
+        EXPECT_THAT(e.what(), HasSubstr("ferry::plain_text{}"));
+    }
+}
+
+TEST(grpc_server, a_port_in_use_is_an_error_at_once) {
+    ferry::grpc_server first(server_options());
+    first.start();
+    auto options = server_options();
+    options.port = first.port();
+    ferry::grpc_server second(options);
+    EXPECT_EQ(thrown_by([&] { second.start(); }), ferry::errc::bind_failed);
+}
+
+TEST(grpc_server, carries_100_MB_both_ways_over_tls_concurrent) {
+    tls_pair pair;
+    ASSERT_TRUE(pair.connected());
+    const auto data = some_bytes(100'000'000);
+    const auto reply = pair.server.request({{"data", data}}, "node").get();
+    ASSERT_TRUE(reply) << reply.how.text;
+    EXPECT_EQ(reply.message.at("data").get<ferry::bytes>(), data);
+    EXPECT_EQ(reply.how.attempts, 1);
+}
+
+TEST(grpc_server, chunk_sizes_of_both_ends_may_differ) {
+    ferry::basic_grpc_server<ferry::max_message_bytes_length<7>> server(server_options());
+    server.start();
+    ferry::basic_grpc_client<ferry::max_message_bytes_length<1>> node(client_options("node", server.port()), echo);
+    node.start();
+    ASSERT_TRUE(server.wait_for_nodes(1, patience));
+    const auto data = some_bytes(300);
+    const auto reply = server.request({{"data", data}}, "node").get();
+    ASSERT_TRUE(reply) << reply.how.text;
+    EXPECT_EQ(reply.message.at("data").get<ferry::bytes>(), data);
+}
+
+TEST(grpc_server, a_node_gets_its_tasks_in_order_and_each_ends_as_taken) {
+    std::mutex mutex;
+    std::vector<int> seen;
+    tls_pair pair([&](const ferry::task& task) {
+        const std::lock_guard lock(mutex);
+        seen.push_back(task.message().at("n").get<int>());
+    });
+    ASSERT_TRUE(pair.connected());
+    std::vector<ferry::delivery> sent;
+    for (int n = 0; n < 50; ++n) sent.push_back(pair.server.send({{"n", n}}, "node"));
+    for (const auto& each : sent) EXPECT_EQ(each.wait().kind, ferry::outcome_kind::taken);
+    pair.client->stop();
+    std::vector<int> expected(50);
+    for (int n = 0; n < 50; ++n) expected[static_cast<std::size_t>(n)] = n;
+    EXPECT_EQ(seen, expected);
+}
+
+TEST(grpc_server, broadcast_reaches_64_nodes_with_one_encoding_concurrent) {
+    ferry::grpc_server server(server_options());
+    server.start();
+    std::vector<std::unique_ptr<ferry::grpc_client>> nodes;
+    std::vector<std::string> ids;
+    for (int i = 0; i < 64; ++i) {
+        ids.push_back("node-" + std::to_string(i));
+        nodes.push_back(std::make_unique<ferry::grpc_client>(client_options(ids.back(), server.port()), echo));
+        nodes.back()->start();
+    }
+    ASSERT_TRUE(server.wait_for_nodes(ids, patience));
+    EXPECT_EQ(server.get_all_nodes().size(), 64U);
+    const auto deliveries = server.broadcast({{"to", "all"}, {"data", some_bytes(100'000)}});
+    EXPECT_EQ(deliveries.size(), 64U);
+    for (const auto& each : deliveries) EXPECT_EQ(each.wait().kind, ferry::outcome_kind::taken) << each.wait().text;
+    auto requests = server.request({{"data", some_bytes(10'000)}}, ids);
+    std::set<std::string> answered;
+    for (auto& each : requests) {
+        const auto reply = each.get();
+        ASSERT_TRUE(reply) << reply.how.text;
+        EXPECT_EQ(reply.message.at("node_id"), reply.node);
+        answered.insert(reply.node);
+    }
+    EXPECT_EQ(answered.size(), 64U);
+}
+
+TEST(grpc_server, a_reply_comes_as_value_callback_and_future) {
+    tls_pair pair;
+    ASSERT_TRUE(pair.connected());
+    auto asked = pair.server.request({{"request_id", "mine"}, {"x", 1}}, "node");
+    std::promise<ferry::reply> called;
+    asked.on_reply([&](const ferry::reply& reply) { called.set_value(reply); });
+    auto future = asked.future();
+    for (const auto& reply : {asked.get(), called.get_future().get(), future.get()}) {
+        ASSERT_TRUE(reply);
+        EXPECT_EQ(reply.message.at("request_id"), "mine");
+        EXPECT_EQ(reply.message.at("x"), 1);
+        EXPECT_EQ(reply.node, "node");
+    }
+}
+
+TEST(grpc_server, sends_to_unknown_nodes_end_at_once) {
+    ferry::grpc_server server(server_options());
+    server.start();
+    EXPECT_EQ(server.send({}, "nobody").wait().kind, ferry::outcome_kind::node_unknown);
+    EXPECT_EQ(server.request({}, "nobody").get().how.kind, ferry::outcome_kind::node_unknown);
+}
+
+TEST(grpc_server, what_cant_be_encoded_ends_as_such_and_is_not_sent) {
+    tls_pair pair;
+    ASSERT_TRUE(pair.connected());
+    ferry::message deep;
+    for (int i = 0; i < 600; ++i) deep = ferry::message::array({deep});
+    EXPECT_EQ(pair.server.send(deep, "node").wait().kind, ferry::outcome_kind::encode_failed);
+}
+
+TEST(grpc_server, feedback_comes_to_on_message_with_its_type_and_in_order_concurrent) {
+    std::mutex mutex;
+    std::vector<std::string> lines;
+    std::promise<ferry::scalars> metrics;
+    auto options = server_options();
+    options.on_message = [&](const ferry::feedback& from) {
+        if (const auto* line = std::get_if<ferry::log_line>(&from)) {
+            const std::lock_guard lock(mutex);
+            lines.push_back(line->node_id + ":" + line->level + ":" + line->message);
+        } else {
+            metrics.set_value(std::get<ferry::scalars>(from));
+        }
+    };
+    tls_pair pair(echo, options);
+    for (int i = 0; i < 20; ++i) pair.client->log("INFO", std::to_string(i));
+    ferry::scalars sent;
+    sent.experiment_id = "e";
+    sent.metric["loss"] = 0.5F;
+    sent.epoch = 3;
+    pair.client->send(sent);
+    const auto got = metrics.get_future().get();
+    EXPECT_EQ(got.node_id, "node");
+    EXPECT_EQ(got.metric.at("loss"), 0.5F);
+    EXPECT_EQ(got.epoch, 3);
+    EXPECT_FALSE(got.num_samples_trained.has_value());
+    const std::lock_guard lock(mutex);
+    ASSERT_EQ(lines.size(), 20U);
+    for (std::size_t i = 0; i < 20; ++i) EXPECT_EQ(lines[i], "node:INFO:" + std::to_string(i));
+}
+
+TEST(grpc_server, stop_returns_with_open_polls_and_ends_every_delivery_concurrent) {
+    std::promise<void> release;
+    auto held = release.get_future().share();
+    tls_pair pair([held](const ferry::task&) { held.wait(); });
+    ASSERT_TRUE(pair.connected());
+    auto request = pair.server.request({{"x", 1}}, "node");
+    ferry::send_options keep;
+    keep.keep_while_disconnected = true;
+    pair.server.stop(2s);
+    EXPECT_EQ(request.get().how.kind, ferry::outcome_kind::stopped);
+    EXPECT_EQ(thrown_by([&] { pair.server.send({}, "node"); }), ferry::errc::not_started);
+    release.set_value();
+}
+
+TEST(grpc_server, may_be_stopped_from_inside_a_callback_concurrent) {
+    tls_pair pair;
+    ASSERT_TRUE(pair.connected());
+    std::promise<void> stopped;
+    auto request = pair.server.request({{"x", 1}}, "node");
+    request.on_reply([&](const ferry::reply&) {
+        pair.server.stop(1s);
+        stopped.set_value();
+    });
+    EXPECT_EQ(stopped.get_future().wait_for(patience), std::future_status::ready);
+    EXPECT_FALSE(pair.server.is_alive());
+}
+
+TEST(grpc_server, nodes_find_a_new_server_on_the_same_port_concurrent) {
+    temporary_folder folder;
+    certificate cert(folder);
+    auto options = server_options(ferry::ssl_credentials{cert.key_file, cert.cert_file});
+    auto first = std::make_unique<ferry::grpc_server>(options);
+    first->start();
+    options.port = first->port();
+    ferry::grpc_client node(client_options("node", options.port, ferry::pinned_certificate{cert.cert_file}), echo);
+    node.start();
+    ASSERT_TRUE(first->wait_for_nodes(1, patience));
+    ASSERT_TRUE(first->request({{"x", 1}}, "node").get());
+    first.reset();
+    ferry::grpc_server second(options);
+    second.start();
+    ASSERT_TRUE(second.wait_for_nodes({"node"}, patience));
+    EXPECT_TRUE(second.request({{"x", 2}}, "node").get());
+}
+
+TEST(grpc_server, cancel_withdraws_a_task_that_waits) {
+    std::promise<void> release;
+    auto held = release.get_future().share();
+    auto options = server_options();
+    tls_pair pair([held](const ferry::task&) { held.wait(); }, options);
+    ASSERT_TRUE(pair.connected());
+    auto request = pair.server.request({{"x", 1}}, "node");
+    request.cancel();
+    EXPECT_EQ(request.get().how.kind, ferry::outcome_kind::cancelled);
+    release.set_value();
+}
+
+TEST(grpc_server, node_snapshots_tell_id_status_and_queue) {
+    tls_pair pair;
+    ASSERT_TRUE(pair.connected());
+    ASSERT_TRUE(pair.server.request({{"x", 1}}, "node").get());
+    const auto node = pair.server.get_node("node");
+    ASSERT_TRUE(node);
+    EXPECT_EQ(node->id, "node");
+    EXPECT_NE(node->status, ferry::node_status::disconnected);
+    EXPECT_EQ(node->queued_tasks, 0U);
+    EXPECT_FALSE(pair.server.get_node("other"));
+}
+
+/// A source that hands out its ranges from another thread.
+class late_source final : public ferry::payload_source {
+public:
+    explicit late_source(ferry::bytes all) : all_(std::move(all)) {}
+    ~late_source() override {
+        for (auto& each : threads_) each.join();
+    }
+    std::uint64_t size() const noexcept override { return all_.size(); }
+    void read(std::uint64_t offset, std::uint64_t length,
+              std::function<void(ferry::range_result)> done) const override {
+        const std::lock_guard lock(mutex_);
+        threads_.emplace_back([range = all_.slice(offset, length), done = std::move(done)] {
+            done({ferry::errc::ok, ferry::payload(range), {}});
+        });
+    }
+
+private:
+    ferry::bytes all_;
+    mutable std::mutex mutex_;
+    mutable std::vector<std::thread> threads_;
+};
+
+/// Encodes as msgpack, and hides the result behind a source.
+struct sourced_serializer {
+    using policy_category = ferry::serializer_tag;
+    using message_type = ferry::message;
+    static constexpr std::string_view name = "msgpack";
+
+    ferry::payload encode(ferry::message m) const {
+        return ferry::payload(
+            std::make_shared<late_source>(ferry::msgpack_serializer<>{}.encode(std::move(m)).flatten()));
+    }
+    ferry::message decode(const ferry::bytes& run) const { return ferry::msgpack_serializer<>{}.decode(run); }
+};
+
+TEST(grpc_server, sends_from_ranges_that_come_later_concurrent) {
+    using chunks = ferry::max_message_bytes_length<10'000>;
+    ferry::basic_grpc_server<sourced_serializer, chunks> server(server_options());
+    server.start();
+    ferry::basic_grpc_client<sourced_serializer, chunks> node(client_options("node", server.port()), echo);
+    node.start();
+    ASSERT_TRUE(server.wait_for_nodes(1, patience));
+    const auto data = some_bytes(95'000);
+    const auto reply = server.request({{"data", data}}, "node").get();
+    ASSERT_TRUE(reply) << reply.how.text;
+    EXPECT_EQ(reply.message.at("data").get<ferry::bytes>(), data);
+}
+
+}  // namespace

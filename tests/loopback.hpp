@@ -1,0 +1,128 @@
+// A server and nodes in one process, over loopback, for tests: a folder of the test's own, certificates made anew, and
+// options that suit a test.
+#pragma once
+
+#include <ferry/grpc_client.hpp>
+#include <ferry/grpc_server.hpp>
+
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace loopback {
+
+using namespace std::chrono_literals;
+
+/// A test gives up waiting for something that should happen at once.
+inline constexpr auto patience = 60s;
+
+/// A folder that only its owner may read, removed with all in it.
+class temporary_folder {
+public:
+    temporary_folder() {
+        std::string pattern = (std::filesystem::temp_directory_path() / "ferry_test_XXXXXX").string();
+        if (!::mkdtemp(pattern.data())) throw std::runtime_error("mkdtemp failed");
+        path_ = pattern;
+    }
+    temporary_folder(const temporary_folder&) = delete;
+    temporary_folder& operator=(const temporary_folder&) = delete;
+    ~temporary_folder() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
+
+    std::string file(const std::string& name) const { return (path_ / name).string(); }
+
+private:
+    std::filesystem::path path_;
+};
+
+/// A fresh self-signed certificate for localhost, as `<name>.key` and `<name>.pem` in the folder.
+class certificate {
+public:
+    explicit certificate(const temporary_folder& in, const std::string& name = "server")
+        : key_file(in.file(name + ".key")), cert_file(in.file(name + ".pem")) {
+        const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(EVP_EC_gen("P-256"), EVP_PKEY_free);
+        const std::unique_ptr<X509, decltype(&X509_free)> cert(X509_new(), X509_free);
+        X509_set_version(cert.get(), 2);
+        ASN1_INTEGER_set(X509_get_serialNumber(cert.get()), 1);
+        X509_gmtime_adj(X509_getm_notBefore(cert.get()), -60);
+        X509_gmtime_adj(X509_getm_notAfter(cert.get()), 24L * 3600);
+        X509_set_pubkey(cert.get(), key.get());
+        auto* subject = X509_get_subject_name(cert.get());
+        add(subject, "O", "a-researcher");
+        add(subject, "CN", "localhost");
+        X509_set_issuer_name(cert.get(), subject);
+        const std::unique_ptr<X509_EXTENSION, decltype(&X509_EXTENSION_free)> names(
+            X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, "DNS:localhost,IP:127.0.0.1,IP:::1"),
+            X509_EXTENSION_free);
+        X509_add_ext(cert.get(), names.get(), -1);
+        X509_sign(cert.get(), key.get(), EVP_sha256());
+        write(key_file, [&](std::FILE* to) {
+            return PEM_write_PrivateKey(to, key.get(), nullptr, nullptr, 0, nullptr, nullptr);
+        });
+        write(cert_file, [&](std::FILE* to) { return PEM_write_X509(to, cert.get()); });
+    }
+
+    std::string key_file;
+    std::string cert_file;
+
+private:
+    static void add(X509_NAME* to, const char* field, const char* value) {
+        X509_NAME_add_entry_by_txt(to, field, MBSTRING_ASC, reinterpret_cast<const unsigned char*>(value), -1, -1, 0);
+    }
+
+    template <class Write>
+    static void write(const std::string& path, Write&& put) {
+        const std::unique_ptr<std::FILE, decltype(&std::fclose)> to(std::fopen(path.c_str(), "wb"), std::fclose);
+        if (!to || put(to.get()) != 1) throw std::runtime_error("can't write " + path);
+    }
+};
+
+/// On a free port, without waiting for a node, and quiet.
+inline ferry::server_options server_options(ferry::server_security security = ferry::plain_text{}) {
+    ferry::server_options options;
+    options.port = 0;
+    options.ssl = std::move(security);
+    options.wait_for_first_node = false;
+    options.log = [](ferry::log_level, const std::string&) {};
+    return options;
+}
+
+inline ferry::client_options client_options(const std::string& id, std::uint16_t port,
+                                            ferry::server_trust trust = ferry::plain_text{}) {
+    ferry::client_options options;
+    options.node_id = id;
+    options.researchers = {{"localhost", port, std::move(trust)}};
+    options.log = [](ferry::log_level, const std::string&) {};
+    options.limits.reconnect = {20ms, 2, 200ms};  // a test's server comes back soon
+    return options;
+}
+
+/// Replies with what it got.
+inline void echo(const ferry::task& task) { task.reply(task.message()); }
+
+/// `size` bytes that differ from place to place.
+inline ferry::bytes some_bytes(std::size_t size, std::uint64_t seed = 1) {
+    std::vector<std::uint64_t> words(size / 8 + 1);
+    for (auto& word : words) {
+        seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+        word = seed;
+    }
+    return ferry::bytes::own(std::move(words)).slice(0, size);
+}
+
+}  // namespace loopback
