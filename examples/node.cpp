@@ -61,7 +61,8 @@ private:
     ferry::message carry_out(const ferry::task& task) {
         const auto& what = task.message();
         const auto command = what.at("command").get<std::string>();
-        std::printf("%s: %s\n", id_.c_str(), command.c_str());
+        std::printf("%s: %s%s\n", id_.c_str(), command.c_str(),
+                    what.contains("round") ? (", round " + what.at("round").dump()).c_str() : "");
         std::fflush(stdout);
         if (command == "statistics") return statistics(task);
         if (command == "scale") return scale(what);

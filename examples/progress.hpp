@@ -62,8 +62,7 @@ private:
         const int quarter = line.percent / 25;
         if (quarter <= line.printed_quarter) return;
         line.printed_quarter = quarter;
-        std::printf("  %-*s  %3d %%  %5.0f MB  %s\n", name_width_, line.name.c_str(), line.percent, line.done,
-                    line.state.c_str());
+        std::printf("  %-*s  %3d %%  %5.0f MB sent\n", name_width_, line.name.c_str(), line.percent, line.done);
     }
 
     std::vector<line> lines_;

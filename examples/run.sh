@@ -97,6 +97,7 @@ while ((${#names[@]} > 0)); do
     unset "names[$ended]"
     case $status in
         0) ;;
+        130) exit 130 ;; # interrupted
         124) fail "$name did not end within $seconds s" ;;
         *)
             [[ $name == researcher ]] && fail "the researcher failed (exit code $status)"

@@ -1,9 +1,13 @@
+#include <ferry/agent_store.hpp>
+#include <ferry/agent_store/memory.hpp>
 #include <ferry/chunk.hpp>
 #include <ferry/message.hpp>
 #include <ferry/policy.hpp>
 #include <ferry/retry.hpp>
 #include <ferry/serializer.hpp>
 #include <ferry/serializer/msgpack.hpp>
+
+#include "late_store.hpp"
 
 #include <gtest/gtest.h>
 
@@ -275,8 +279,51 @@ static_assert(!ferry::serializer<serializer_that_decodes_in_place>);
 static_assert(!ferry::serializer<ferry::bounded_retry>);
 static_assert(!ferry::serializer<int>);
 
+// --- agent_store ---------------------------------------------------------------------------------------------------------------
+
+struct own_agent_store {
+    using policy_category = ferry::agent_store_tag;
+    template <class Done>
+    void acquire(const std::string&, Done&&) {}
+    template <class Done>
+    void append(const std::string&, ferry::epoch, const ferry::task_record&, Done&&) {}
+    template <class Done>
+    void update(const std::string&, ferry::epoch, const ferry::task_record&, Done&&) {}
+    template <class Done>
+    void settle(const std::string&, ferry::epoch, std::uint64_t, Done&&) {}
+};
+struct agent_store_of_another_category : own_agent_store {
+    using policy_category = ferry::observer_tag;
+};
+struct agent_store_that_can_not_settle : own_agent_store {
+    void settle() {}
+};
+struct agent_store_that_answers_otherwise : own_agent_store {
+    void append(const std::string&, ferry::epoch, const ferry::task_record&, void (*)(bool)) {}
+};
+struct agent_store_that_acquires_without_an_answer : own_agent_store {
+    void acquire(const std::string&) {}
+};
+struct agent_store_without_epochs : own_agent_store {
+    template <class Done>
+    void update(const std::string&, const ferry::task_record&, Done&&) {}
+};
+
+static_assert(ferry::agent_store<ferry::memory_agent_store>);
+static_assert(ferry::agent_store<ferry_test::late_store>);
+static_assert(ferry::agent_store<own_agent_store>);
+static_assert(!ferry::agent_store<agent_store_of_another_category>);
+static_assert(!ferry::agent_store<agent_store_that_can_not_settle>);
+static_assert(!ferry::agent_store<agent_store_that_answers_otherwise>);
+static_assert(!ferry::agent_store<agent_store_that_acquires_without_an_answer>);
+static_assert(!ferry::agent_store<agent_store_without_epochs>);
+static_assert(!ferry::agent_store<const ferry::memory_agent_store>);
+static_assert(!ferry::agent_store<ferry::bounded_retry>);
+static_assert(!ferry::agent_store<int>);
+
 // All of the above is checked by the compiler; this makes the file show up among the tests.
 TEST(concepts, hold_for_the_models_that_ferry_has) {
+    EXPECT_TRUE(ferry::agent_store<ferry::memory_agent_store>);
     EXPECT_TRUE(ferry::serializer<ferry::msgpack_serializer<>>);
     EXPECT_TRUE(ferry::retry_policy<ferry::bounded_retry>);
     EXPECT_TRUE(ferry::chunk_size_policy<ferry::max_message_bytes_length<>>);

@@ -9,16 +9,17 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
 #include <random>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -57,8 +58,8 @@ struct store_names {
 using stores = testing::Types<ferry::memory_agent_store, ferry_test::late_store>;
 TYPED_TEST_SUITE(dispatch_core, stores, store_names);
 
-template <class TypeParam, class Retry = ferry::bounded_retry>
-using world = ferry_test::virtual_world<TypeParam, Retry>;
+template <class Store, class Retry = ferry::bounded_retry>
+using world = ferry_test::virtual_world<Store, Retry>;
 
 // --- one task, from beginning to end ---------------------------------------------------------------------------------
 
@@ -248,6 +249,19 @@ TYPED_TEST(dispatch_core, a_pause_that_ends_without_a_poll_is_over_when_one_come
     EXPECT_EQ(w.carries(w.poll()), t);
 }
 
+TYPED_TEST(dispatch_core, a_pause_ends_on_time_though_the_core_was_woken_meanwhile) {
+    world<TypeParam, pausing_retry> w;
+    const int first = w.poll();
+    const int t = w.send();
+    const int behind = w.send({.expires_after = 1s});
+    w.break_off(first);
+    const int second = w.poll();
+    w.advance(1s);
+    EXPECT_EQ(w.kind_of(behind), outcome_kind::expired);
+    w.advance(2s);
+    EXPECT_EQ(w.carries(second), t);
+}
+
 TYPED_TEST(dispatch_core, a_pause_does_not_outlast_the_expiry) {
     world<TypeParam, pausing_retry> w({}, {.pause = 10min});
     const int first = w.poll();
@@ -333,6 +347,18 @@ TYPED_TEST(dispatch_core, a_task_expires_while_it_waits_for_the_store) {
     w.release_store();
     EXPECT_EQ(w.kind_of(t), outcome_kind::expired);
     EXPECT_EQ(w.steal(), tickets{});
+}
+
+TYPED_TEST(dispatch_core, tasks_that_wait_for_the_store_expire_one_after_the_other) {
+    world<TypeParam> w;
+    introduce(w);
+    w.hold_store();
+    w.send({.expires_after = 1s});
+    w.send({.expires_after = 2s});
+    w.advance(1s);
+    EXPECT_EQ(w.core.get_node("n")->queued_tasks, 1U);
+    w.advance(1s);
+    EXPECT_EQ(w.core.get_node("n")->queued_tasks, 0U);
 }
 
 TYPED_TEST(dispatch_core, a_lease_that_comes_to_nothing_does_not_hide_the_expiry) {
@@ -1258,23 +1284,24 @@ TYPED_TEST(dispatch_core, after_a_loss_the_journal_says_what_is_still_owed) {
     w.break_off(1);
     const auto journal = w.steal_journal();
     ASSERT_EQ(journal.tasks.size(), 3U);
-    int settled = 0;  // the other server sees b to its end
-    w.kept->store.settle("n", journal.owner, journal.tasks[1].order,
-                         [&](ferry::store_status s) { settled += s.code == errc::ok; });
+    int settled = 0;  // the other server sees c to its end
+    w.kept->store.settle("n", journal.owner, journal.tasks[2].order,
+                         [&](const ferry::store_status& s) { settled += s.code == errc::ok; });
     w.advance_store();
     ASSERT_EQ(settled, 1);
     w.poll();
     EXPECT_EQ(w.kind_of(a), outcome_kind::store_failed) << "its lease showed the loss";
     EXPECT_EQ(w.poll_ended(2), errc::ownership_lost);
-    EXPECT_FALSE(w.has_ended(b));
+    EXPECT_FALSE(w.has_ended(c));
     const int again = w.poll();
-    EXPECT_EQ(w.kind_of(b), outcome_kind::store_failed);
-    EXPECT_EQ(w.end_of(b).how.reason, errc::ownership_lost);
-    EXPECT_EQ(w.carries(again), c);
+    EXPECT_EQ(w.kind_of(c), outcome_kind::store_failed);
+    EXPECT_EQ(w.end_of(c).how.reason, errc::ownership_lost);
+    EXPECT_EQ(w.carries(again), b);
     w.carry(again);
     w.poll();
-    EXPECT_EQ(w.kind_of(c), outcome_kind::taken);
-    EXPECT_EQ(w.delivered(), (tickets{a, c}));
+    w.reply("b");
+    EXPECT_EQ(w.kind_of(b), outcome_kind::replied);
+    EXPECT_EQ(w.delivered(), (tickets{a, b}));
     EXPECT_EQ(w.core.open_tasks(), 0U);
     EXPECT_EQ(w.steal(), tickets{}) << "a was given up here, and so it must not come back";
 }
@@ -1291,6 +1318,61 @@ TYPED_TEST(dispatch_core, a_task_that_was_taken_while_another_owned_the_journal_
     w.poll();
     EXPECT_EQ(w.delivered(), tickets{a}) << "it is in the journal still, and must not be delivered again";
     EXPECT_EQ(w.steal(), tickets{});
+}
+
+/// Driven by hand: which operation completes when, and how.
+using late_world = world<ferry_test::late_store>;
+using fault = ferry_test::late_store::fault;
+
+TEST(dispatch_core_by_hand, an_append_that_fails_after_the_write_leaves_nothing_behind) {
+    late_world w;
+    w.poll();
+    w.kept->store.fail_next(store_op::append, fault::unheard);
+    const int t = w.send();
+    EXPECT_EQ(w.kind_of(t), outcome_kind::store_failed);
+    EXPECT_TRUE(w.delivered().empty());
+    EXPECT_EQ(w.steal(), tickets{});
+}
+
+TEST(dispatch_core_by_hand, what_an_earlier_ownership_failed_at_does_not_end_the_present_one) {
+    late_world w;
+    w.poll();
+    w.leave_store_late();
+    const int a = w.send();
+    const int b = w.send();
+    w.steal();
+    w.complete(0);
+    EXPECT_EQ(w.end_of(a).how.reason, errc::ownership_lost);
+    EXPECT_EQ(w.poll_ended(1), errc::ownership_lost);
+    const int again = w.poll();
+    ASSERT_EQ(w.kept->store.pending_kind(1), store_op::acquire);
+    w.complete(1);
+    w.complete(0);
+    EXPECT_EQ(w.end_of(b).how.reason, errc::ownership_lost);
+    EXPECT_TRUE(w.is_parked(again)) << "the journal is owned again since";
+    const int c = w.send();
+    w.complete(0);
+    w.complete(0);
+    EXPECT_EQ(w.carries(again), c);
+}
+
+TEST(dispatch_core_by_hand, a_task_of_another_server_is_not_mistaken_for_one_that_has_ended_here) {
+    late_world w;
+    w.poll();
+    w.send();
+    w.carry(1);
+    w.kept->store.fail_next(store_op::settle, fault::unheard);
+    w.poll();
+    EXPECT_TRUE(holds(w.warnings, "settle"));
+    int b = 0;
+    {
+        late_world other({}, {}, w.kept);
+        introduce(other);
+        b = other.send();
+    }
+    w.send();  // shows the loss
+    EXPECT_EQ(w.poll_ended(2), errc::ownership_lost);
+    EXPECT_EQ(w.carries(w.poll()), b);
 }
 
 // --- a restart -------------------------------------------------------------------------------------------------------------
@@ -1548,40 +1630,41 @@ private:
     bool chance(double p) { return std::bernoulli_distribution(p)(random_); }
     std::string node() { return std::string(1, static_cast<char>('a' + below(3))); }
 
+    /// Mostly what a well-behaved node does, so that tasks get far; and everything else now and then.
     void act() {
         auto& w = *w_;
-        switch (below(14)) {
-            case 0:
-            case 1: return submit();
-            case 2:
-            case 3: {
-                const auto id = node();
-                w.poll(id, id + (chance(0.85) ? "1" : "2"));
-                return;
-            }
-            case 4:
-            case 5:
-            case 6: return move();
-            case 7: return disturb();
-            case 8: {
-                w.reply("r" + std::to_string(below(6)), "done", chance(0.95) ? node() : "stranger");
-                return;
-            }
-            case 9: {
-                if (!w.keys.empty() && chance(0.3)) w.withdraw(1 + below(static_cast<int>(w.keys.size())));
-                return;
-            }
-            case 10: {
-                w.advance(std::chrono::milliseconds(chance(0.1) ? below(70'000) : below(2000)));
-                return;
-            }
-            case 11: {
-                if (what_.faults && chance(0.1)) w.fail_next(static_cast<store_op>(below(4)));
-                if (what_.thefts && chance(0.05)) w.steal(node());
-                return;
-            }
-            default: w.advance_store();
+        const int what = below(100);
+        if (what < 8) return submit();
+        if (what < 22) return poll();
+        if (what < 55) return move();
+        if (what < 58) return disturb();
+        if (what < 62) {
+            w.reply("r" + std::to_string(below(6)), "done", chance(0.97) ? node() : "stranger");
+        } else if (what < 63) {
+            if (!w.keys.empty()) w.withdraw(1 + below(static_cast<int>(w.keys.size())));
+        } else if (what < 70) {
+            w.advance(std::chrono::milliseconds(chance(0.05) ? below(70'000) : below(400)));
+        } else if (what < 71) {
+            if (what_.faults && chance(0.3)) w.fail_next(static_cast<store_op>(below(4)));
+            if (what_.thefts && chance(0.3)) w.steal(node());
+        } else {
+            w.advance_store();
         }
+    }
+
+    /// A node polls where it has no poll open, and seldom where it has one.
+    void poll() {
+        const auto id = node();
+        const bool open = std::any_of(w_->open_polls.begin(), w_->open_polls.end(),
+                                      [&](int call) { return w_->polls[call].node == id && !is_at_its_end(call); });
+        if (open && chance(0.95)) return;
+        if (chance(0.15)) connections_[id] += "'";
+        w_->poll(id, id + connections_[id]);
+    }
+
+    bool is_at_its_end(int call) const {
+        const auto& p = w_->polls.at(call);
+        return p.content && p.chunks == p.chunks_of;
     }
 
     void submit() {
@@ -1590,8 +1673,8 @@ private:
         options.size = static_cast<std::uint64_t>(below(chance(0.05) ? 80 : 45));
         if (chance(0.5)) options.request_id = "r" + std::to_string(below(6));
         options.wants_reply = !options.request_id.empty() && chance(0.7);
-        if (options.wants_reply && chance(0.5)) options.reply_within = std::chrono::milliseconds(below(60'000));
-        options.expires_after = std::chrono::milliseconds(below(chance(0.3) ? 5'000 : 200'000));
+        if (options.wants_reply && chance(0.3)) options.reply_within = std::chrono::milliseconds(below(60'000));
+        options.expires_after = std::chrono::milliseconds(below(chance(0.1) ? 5'000 : 600'000));
         options.keep_while_disconnected = chance(0.5);
         w.send(options, chance(0.98) ? node() : "stranger");
     }
@@ -1602,7 +1685,7 @@ private:
         for (const int call : w.open_polls) {
             const auto& p = w.polls[call];
             if (!p.outstanding || chance(0.4)) continue;
-            return p.chunks == p.chunks_of ? w.close(call, chance(0.9)) : w.range_sent(call);
+            return is_at_its_end(call) ? w.close(call, chance(0.85)) : w.range_sent(call);
         }
     }
 
@@ -1628,8 +1711,6 @@ private:
         if constexpr (std::is_same_v<Store, ferry_test::late_store>) {
             while (kept_->store.pending() > 0) w.advance_store();
         }
-        std::map<std::string, tickets> owed;
-        for (const char* id : {"a", "b", "c"}) owed[id] = {};
         std::set<ferry::task_key> seen;
         for (const auto& [ticket, key] : w.keys) {
             if (!w.has_ended(ticket) && seen.insert(key).second) open_.push_back(ticket);
@@ -1697,6 +1778,7 @@ private:
     std::mt19937 random_;
     std::shared_ptr<ferry_test::disk<Store>> kept_;
     std::unique_ptr<world<Store>> w_;
+    std::map<std::string, std::string> connections_;
     tickets open_;
 };
 
@@ -1708,14 +1790,14 @@ TYPED_TEST(dispatch_core, holds_in_a_storm) {
 }
 
 TYPED_TEST(dispatch_core, holds_in_a_storm_with_a_store_that_fails) {
-    for (std::uint32_t seed = 1; seed <= 100 && !this->HasFailure(); ++seed) {
+    for (std::uint32_t seed = 1; seed <= 60 && !this->HasFailure(); ++seed) {
         SCOPED_TRACE(seed);
         random_run<TypeParam>(seed, {.faults = true}).run();
     }
 }
 
 TYPED_TEST(dispatch_core, holds_in_a_storm_with_other_servers) {
-    for (std::uint32_t seed = 1; seed <= 100 && !this->HasFailure(); ++seed) {
+    for (std::uint32_t seed = 1; seed <= 60 && !this->HasFailure(); ++seed) {
         SCOPED_TRACE(seed);
         random_run<TypeParam>(seed, {.faults = true, .thefts = true}).run();
     }

@@ -136,14 +136,17 @@ TEST(grpc_server, a_node_gets_its_tasks_in_order_and_each_ends_as_taken) {
     EXPECT_EQ(seen, expected);
 }
 
-TEST(grpc_server, broadcast_reaches_64_nodes_with_one_encoding_concurrent) {
-    ferry::grpc_server server(server_options());
+TEST(grpc_server, broadcast_reaches_64_nodes_over_tls_with_one_encoding_concurrent) {
+    temporary_folder folder;
+    certificate cert(folder);
+    ferry::grpc_server server(server_options(ferry::ssl_credentials{cert.key_file, cert.cert_file}));
     server.start();
     std::vector<std::unique_ptr<ferry::grpc_client>> nodes;
     std::vector<std::string> ids;
     for (int i = 0; i < 64; ++i) {
         ids.push_back("node-" + std::to_string(i));
-        nodes.push_back(std::make_unique<ferry::grpc_client>(client_options(ids.back(), server.port()), echo));
+        nodes.push_back(std::make_unique<ferry::grpc_client>(
+            client_options(ids.back(), server.port(), ferry::pinned_certificate{cert.cert_file}), echo));
         nodes.back()->start();
     }
     ASSERT_TRUE(server.wait_for_nodes(ids, patience));

@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 LAYERS = {
-    0: "version error outcome node_info payload policy",
+    0: "version error outcome node_info feedback payload policy",
     1: "chunk message serializer retry agent_store identity observer",
     2: "serializer/* agent_store/* observer/* fedbiomed",
-    3: "dispatch_events dispatch intake_events intake",
-    4: "wire credentials grpc_server grpc_client",
+    3: "dispatch_events dispatch intake_events intake delivery task",
+    4: "wire credentials server_options client_options grpc_server grpc_client",
     5: "ferry",
 }
 MODELS = 2

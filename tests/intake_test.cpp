@@ -81,7 +81,8 @@ public:
     /// Lets the time pass, waking the core exactly when it asks for it.
     void pass(milliseconds span) {
         const auto end = now + span;
-        while (wake && *wake <= end) {
+        for (int i = 0; wake && *wake <= end; ++i) {
+            ASSERT_LT(i, 1000) << "it is busy with nothing";
             now = std::max(now, *wake);
             tick();
         }
@@ -102,10 +103,11 @@ public:
     milliseconds pause_until_something() {
         const auto from = now;
         log_.clear();
-        while (log_.empty() && wake) {
+        for (int i = 0; log_.empty() && wake && i < 1000; ++i) {
             now = std::max(now, *wake);
             tick();
         }
+        EXPECT_FALSE(log_.empty()) << "nothing came of it";
         return std::chrono::duration_cast<milliseconds>(now - from);
     }
 
@@ -456,6 +458,8 @@ TEST(intake_poll, that_carries_a_task_must_move) {
 TEST(intake_poll, that_brought_a_task_must_end) {
     world w;
     w.start();
+    w.progress();
+    w.pass(59s);
     w.task(1);
     w.pass(60s - 1ms);
     EXPECT_EQ(w.said(), "up run:1");
@@ -511,6 +515,19 @@ TEST(intake_poll, is_allowed_one_task_whatever_the_limits) {
     EXPECT_EQ(w.said(), "up run:1");
     w.returned();
     EXPECT_EQ(w.said(), "poll");
+}
+
+TEST(intake_poll, wakes_nobody_while_there_is_no_room) {
+    ferry::intake_limits limits;
+    limits.max_waiting_tasks = 1;
+    world w(limits);
+    w.start();
+    w.task(1);
+    w.end_poll(poll_end::unreachable);
+    EXPECT_FALSE(w.wake && *w.wake < w.now + 60s);
+    w.returned();
+    EXPECT_TRUE(within(w.pause_until_something(), 500ms));
+    EXPECT_EQ(w.said(), "reconnect poll");
 }
 
 TEST(intake_poll, has_the_limits_that_are_promised) {
@@ -675,6 +692,39 @@ TEST(intake_uploads, are_sent_again_after_a_lost_link_which_does_not_count) {
     }
 }
 
+TEST(intake_uploads, know_that_the_link_works_where_something_else_failed) {
+    for (const auto reason : {errc::idle_timeout, errc::refused}) {
+        world w({}, policy{.max_resends = 9});
+        w.start();
+        w.submit(1);
+        for (const auto whole : {500ms, 1000ms, 2000ms}) {
+            w.end_upload(1, errc::stream_broken);
+            EXPECT_TRUE(within(w.pause_until_something(), whole));
+        }
+        w.end_upload(1, reason);
+        w.submit(2);
+        w.end_upload(2, errc::stream_broken);
+        EXPECT_TRUE(within(w.pause_until_something(), 500ms));
+    }
+}
+
+TEST(intake_uploads, do_not_pause_less_because_a_poll_failed_too) {
+    world w;
+    w.start();
+    w.submit(1);
+    for (int i = 0; i < 6; ++i) {
+        w.end_upload(1, errc::connection_failed);
+        EXPECT_GE(w.pause_until_something(), 200ms);
+    }
+    w.end_upload(1, errc::connection_failed);
+    w.end_poll(poll_end::unreachable);
+    w.said();
+    w.pass(7s);
+    EXPECT_EQ(w.said(), "reconnect poll");
+    w.pass(8s);
+    EXPECT_EQ(w.said(), "send:1");
+}
+
 TEST(intake_uploads, count_a_lost_link_once_and_wait_together) {
     world w;
     w.start();
@@ -696,7 +746,7 @@ TEST(intake_uploads, are_sent_again_after_lost_links_as_long_as_their_age_allows
     w.submit(1, 1, 10s);
     w.said();
     const auto from = w.now;
-    while (w.ends.empty()) {
+    for (int i = 0; i < 100 && w.ends.empty(); ++i) {
         w.end_upload(1, errc::stream_broken);
         w.pause_until_something();
     }
@@ -860,6 +910,17 @@ TEST(intake_uploads, expire_while_they_pause) {
     EXPECT_EQ(w.ends.at(1).attempts, 1);
 }
 
+TEST(intake_uploads, expire_while_they_pause_after_they_stood_still) {
+    world w({}, policy{.max_resends = 9, .pause = 1h});
+    w.start();
+    w.submit(1, 1, 100s);
+    w.said();
+    EXPECT_EQ(w.pause_until_something(), 60s);
+    EXPECT_EQ(w.said(), "cancel:1");
+    EXPECT_EQ(w.pause_until_something(), 40s);
+    EXPECT_EQ(w.said(), "ended:1:expired");
+}
+
 TEST(intake_uploads, can_be_withdrawn) {
     ferry::intake_limits limits;
     limits.max_small_uploads = 1;
@@ -1002,7 +1063,9 @@ TEST(intake_feedback, is_given_up_when_the_policy_says_so) {
     world w({}, policy{.max_resends = 2});
     w.start();
     w.log("a");
-    for (const auto whole : {500ms, 1000ms}) {
+    w.end_feedback(errc::stream_broken);  // doesn't count
+    w.pass(500ms);
+    for (const auto whole : {1000ms, 2000ms}) {
         w.end_feedback(errc::store_failed);
         EXPECT_TRUE(within(w.pause_until_something(), whole));
         EXPECT_EQ(w.said(), "feedback:a");
@@ -1036,8 +1099,10 @@ TEST(intake_feedback, is_bounded_and_loses_the_oldest_that_waits) {
     w.log("g");
     EXPECT_EQ(w.core().dropped_feedback(), 2U);
     EXPECT_EQ(w.warnings.size(), 1U) << "once a burst";
+    w.end_feedback(errc::stream_broken);
+    w.pass(500ms);
     for (int i = 0; i < 5; ++i) w.end_feedback();
-    EXPECT_EQ(w.said(), "feedback:a feedback:d feedback:e feedback:f feedback:g");
+    EXPECT_EQ(w.said(), "feedback:a feedback:a feedback:d feedback:e feedback:f feedback:g");
     for (const auto* text : {"h", "i", "j", "k", "l", "m"}) w.log(text);
     EXPECT_EQ(w.core().dropped_feedback(), 3U);
     EXPECT_EQ(w.warnings.size(), 2U) << "another burst";

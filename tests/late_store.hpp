@@ -66,7 +66,7 @@ public:
         auto& op = pending_.at(which);
         if (!op.begun) {
             op.begun = true;
-            op.what_happens = draw_fault();
+            op.what_happens = draw_fault(op.what);
             if (op.what_happens != fault::refused) op.change();
             return;
         }
@@ -87,6 +87,9 @@ public:
         advance(std::uniform_int_distribution<std::size_t>(0, pending_.size() - 1)(random_));
         return true;
     }
+
+    /// The next such operation to take its first step fails so.
+    void fail_next(kind what, fault how) { planned_.emplace_back(what, how); }
 
     /// Every operation fails with this probability from now on, in one way or the other.
     void fail_often(double probability) { probability_ = probability; }
@@ -121,13 +124,20 @@ private:
         pending_.push_back(std::move(op));
     }
 
-    fault draw_fault() {
+    fault draw_fault(kind what) {
+        for (auto plan = planned_.begin(); plan != planned_.end(); ++plan) {
+            if (plan->first != what) continue;
+            const fault out = plan->second;
+            planned_.erase(plan);
+            return out;
+        }
         if (probability_ <= 0 || !std::bernoulli_distribution(probability_)(random_)) return fault::none;
         return std::bernoulli_distribution(0.5)(random_) ? fault::refused : fault::unheard;
     }
 
     ferry::memory_agent_store journals_;
     std::vector<operation> pending_;
+    std::vector<std::pair<kind, fault>> planned_;
     std::mt19937 random_;
     double probability_ = 0;
 };

@@ -42,7 +42,7 @@ template <class Ask>
 errc code_of(Ask ask) {
     errc out = errc::not_started;
     int told = 0;
-    ask([&](ferry::store_status status) {
+    ask([&](const ferry::store_status& status) {
         out = status.code;
         EXPECT_EQ(status.text.empty(), status.code == errc::ok);
         ++told;
@@ -79,7 +79,7 @@ TEST(memory_agent_store, a_new_journal_is_empty) {
 TEST(memory_agent_store, gives_back_what_was_appended_in_order) {
     ferry::memory_agent_store store;
     const auto owner = acquire(store).owner;
-    for (const std::uint64_t order : {3, 1, 2}) EXPECT_EQ(append(store, owner, task(order)), errc::ok);
+    for (const std::uint64_t order : {3U, 1U, 2U}) EXPECT_EQ(append(store, owner, task(order)), errc::ok);
     EXPECT_EQ(orders(acquire(store)), (numbers{1, 2, 3}));
 }
 
@@ -124,7 +124,7 @@ TEST(memory_agent_store, update_writes_attempts_and_taken_and_nothing_else) {
 TEST(memory_agent_store, what_is_settled_never_comes_back) {
     ferry::memory_agent_store store;
     const auto owner = acquire(store).owner;
-    for (const std::uint64_t order : {1, 2}) EXPECT_EQ(append(store, owner, task(order)), errc::ok);
+    for (const std::uint64_t order : {1U, 2U}) EXPECT_EQ(append(store, owner, task(order)), errc::ok);
     EXPECT_EQ(settle(store, owner, 1), errc::ok);
     EXPECT_EQ(settle(store, owner, 1), errc::ok);
     EXPECT_EQ(update(store, owner, task(1)), errc::ok);
@@ -184,8 +184,8 @@ TEST(memory_agent_store, tells_outside_its_lock) {
     ferry::memory_agent_store store;
     errc inner = errc::not_started;
     store.acquire("n", [&](ferry::acquired_journal journal) {
-        store.append("n", journal.owner, task(1), [&](ferry::store_status) {
-            store.settle("n", journal.owner, 1, [&](ferry::store_status status) { inner = status.code; });
+        store.append("n", journal.owner, task(1), [&](const ferry::store_status&) {
+            store.settle("n", journal.owner, 1, [&](const ferry::store_status& status) { inner = status.code; });
         });
     });
     EXPECT_EQ(inner, errc::ok);
@@ -198,9 +198,9 @@ TEST(memory_agent_store, serves_concurrent_writers) {
     std::vector<std::thread> writers;
     for (std::uint64_t w = 0; w < 4; ++w) {
         writers.emplace_back([&, w] {
-            const auto count = [&](ferry::store_status status) { well += status.code == errc::ok; };
+            const auto count = [&](const ferry::store_status& status) { well += status.code == errc::ok; };
             const std::string own = "node " + std::to_string(w);
-            store.acquire(own, [&](ferry::acquired_journal journal) { well += journal.tasks.empty(); });
+            store.acquire(own, [&](const ferry::acquired_journal& journal) { well += journal.tasks.empty(); });
             for (std::uint64_t i = 1; i <= 200; ++i) {
                 store.append("n", owner, task(w * 1000 + i), count);
                 if (i % 2 == 0) store.settle("n", owner, w * 1000 + i, count);

@@ -198,6 +198,12 @@ public:
         settle();
     }
 
+    /// A late store completes this one of the operations that it has begun.
+    void complete(std::size_t which) {
+        kept->store.complete(which);
+        settle();
+    }
+
     /// The next such operation isn't performed; the store answers with an error.
     void fail_next(store_op what, ferry::errc code = ferry::errc::store_failed) { faults_.push_back({what, code}); }
 

@@ -480,6 +480,9 @@ TEST(wire_read, an_absent_data_field_is_an_empty_chunk) {
     ASSERT_EQ(read(serialized(2, 1, "one"), to).code, errc::ok);
     ASSERT_EQ(read(fields().varint(1, 2).varint(2, 2).text(), to).code, errc::ok);
     EXPECT_EQ(to.take().view(), "one");
+    to.prepare(5, 1);  // left over
+    ASSERT_EQ(read(fields().varint(1, 1).varint(2, 1).text(), to).code, errc::ok);
+    EXPECT_EQ(to.take().size(), 0U);
 }
 
 TEST(wire_read, numbers_are_cut_to_32_bits_as_protobuf_does) {
@@ -519,10 +522,8 @@ TEST(wire_read, refuses_lengths_beyond_the_buffer_before_it_takes_memory) {
         const auto result = read(text, to);
         EXPECT_EQ(result.code, errc::protocol_error) << length;
         EXPECT_THAT(result.text, HasSubstr("not a valid protobuf message"));
-        EXPECT_EQ(code_of(fields().varint(1, 1).varint(2, 1).claimed(1000, length, "12345").text()),
-                  errc::protocol_error)
-            << length;
     }
+    EXPECT_EQ(code_of(fields().varint(1, 1).varint(2, 1).claimed(1000, 6, "12345").text()), errc::protocol_error);
 }
 
 TEST(wire_read, refuses_what_is_no_message) {
@@ -560,7 +561,9 @@ void expect_what_protobuf_reads(const std::string& text, std::size_t slice_bytes
         ASSERT_EQ(result.code, errc::ok) << result.text;
         EXPECT_EQ(to.received(), expected.bytes_().size());
         EXPECT_EQ(to.complete(), expected.size() == 1);
-        if (to.complete()) EXPECT_TRUE(to.take().view() == expected.bytes_());
+        if (to.complete()) {
+            EXPECT_TRUE(to.take().view() == expected.bytes_());
+        }
     }
 }
 

@@ -17,6 +17,7 @@
 namespace ferry {
 
 /// Counts the owners of a node's journal. Each `acquire` gets a higher one, and a write that carries an older one fails.
+/// It is at least 1 and below 2^31: the core makes the tasks' order of it, so that no order is used by two owners.
 using epoch = std::uint64_t;
 
 /// A task as the journal keeps it.

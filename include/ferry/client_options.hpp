@@ -1,4 +1,3 @@
-// layer 4
 // What a node can be told.
 #pragma once
 

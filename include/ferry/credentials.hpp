@@ -16,12 +16,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <ios>
 #include <iterator>
 #include <memory>
 #include <mutex>
@@ -34,11 +35,16 @@ namespace ferry {
 namespace detail {
 
 inline std::string read_pem(const std::string& path, const char* what) {
-    std::ifstream in(path, std::ios::binary);
-    std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-    if (!in)
-        throw error(errc::bad_credentials,
-                    std::string("the ") + what + " " + path + " can't be read: " + std::strerror(errno));
+    std::string text, problem;
+    try {
+        std::ifstream in(path, std::ios::binary);
+        if (!in) problem = std::strerror(errno);
+        text.assign(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+    } catch (const std::ios_base::failure& e) {  // a folder can be opened, but not read
+        problem = e.code().message();
+    }
+    if (!problem.empty())
+        throw error(errc::bad_credentials, std::string("the ") + what + " " + path + " can't be read: " + problem);
     if (text.find("-----BEGIN ") == std::string::npos) {
         throw error(errc::bad_credentials,
                     std::string("the ") + what + " " + path + " is not PEM text (no -----BEGIN line)");
@@ -92,7 +98,6 @@ class certificate_catcher final : public grpc::experimental::ExternalCertificate
 public:
     struct caught {
         std::mutex mutex;
-        std::condition_variable changed;
         std::string pem;
     };
 
@@ -101,11 +106,8 @@ public:
     bool Verify(grpc::experimental::TlsCustomVerificationCheckRequest* request, std::function<void(grpc::Status)>,
                 grpc::Status* sync_status) override {
         const auto pem = request->peer_cert();
-        {
-            const std::lock_guard lock(to_->mutex);
-            to_->pem.assign(pem.data(), pem.size());
-        }
-        to_->changed.notify_all();
+        const std::lock_guard lock(to_->mutex);
+        to_->pem.assign(pem.data(), pem.size());
         *sync_status = grpc::Status(grpc::StatusCode::UNAUTHENTICATED, "only the certificate was wanted");
         return true;
     }
@@ -134,13 +136,14 @@ inline std::string fetch_certificate(const std::string& host, std::uint16_t port
     options.set_certificate_verifier(
         grpc::experimental::ExternalCertificateVerifier::Create<detail::certificate_catcher>(caught));
     const auto channel = grpc::CreateChannel(to_target(host, port), grpc::experimental::TlsCredentials(options));
-    channel->GetState(true);
-    std::unique_lock lock(caught->mutex);
-    if (!caught->changed.wait_for(lock, timeout, [&] { return !caught->pem.empty(); })) {
-        throw error(errc::connection_failed,
-                    "no TLS server answered at " + to_target(host, port) + ": is it running, and not plain text?");
+    const auto deadline = std::chrono::system_clock::now() + timeout;
+    // Waiting for the channel is what moves its handshake: a process without other calls has no thread that would.
+    while (channel->WaitForStateChange(channel->GetState(true), deadline)) {
+        const std::lock_guard lock(caught->mutex);
+        if (!caught->pem.empty()) return caught->pem;
     }
-    return caught->pem;
+    throw error(errc::connection_failed,
+                "no TLS server answered at " + to_target(host, port) + ": is it running, and not plain text?");
 }
 
 namespace detail {
@@ -157,15 +160,17 @@ inline std::shared_ptr<grpc::ServerCredentials> server_credentials(const server_
         "options.ssl is not set: give ferry::ssl_credentials{key, cert}, or ferry::plain_text{} to go without TLS");
 }
 
-/// Writes a file that only its owner may read, whole or not at all.
+/// Writes a file that only its owner may read, whole or not at all, also where several write it at the same time.
 inline void write_private_file(const std::string& path, const std::string& text) {
-    const std::string half = path + ".new";
-    const int fd = ::open(half.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    const bool written = fd >= 0 && ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+    std::string half = path + ".XXXXXX";
+    const int fd = ::mkostemp(half.data(), O_CLOEXEC);  // makes it with mode 0600
+    bool written = fd >= 0 && ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+    written = written && std::rename(half.c_str(), path.c_str()) == 0;
+    const int problem = errno;
     if (fd >= 0) ::close(fd);
-    if (!written || std::rename(half.c_str(), path.c_str()) != 0) {
-        throw error(errc::bad_credentials, "the certificate can't be written to " + path + ": " + std::strerror(errno));
-    }
+    if (written) return;
+    if (fd >= 0) ::unlink(half.c_str());
+    throw error(errc::bad_credentials, "the certificate can't be written to " + path + ": " + std::strerror(problem));
 }
 
 inline std::shared_ptr<grpc::ChannelCredentials> pin(const std::string& file) {

@@ -7,7 +7,8 @@
 //                 ^__________________|_____________|   a failed delivery, as the retry policy says
 //
 // A poll carries one task. That the node has it shows in its next poll over the same connection, or in a reply; a poll over
-// another connection, or a disconnection, is a failed delivery. The outcome is reported once the store has settled the task.
+// another connection, or a disconnection, is a failed delivery. The outcome is reported once the store has settled the task,
+// or has failed to; then it is tried again, so that what was reported is not delivered again while this server lives.
 #pragma once
 
 #include <ferry/agent_store.hpp>
@@ -85,7 +86,7 @@ public:
                               std::to_string(n.queued_bytes) + " bytes");
         }
         task& t = add_task(n, now.steady);
-        t.record.request_id = e.request_id;
+        t.record.request_id = std::move(e.request_id);
         t.record.content = std::move(e.content);
         t.record.accepted = now.system;
         t.record.expires = detail::after(now.system, e.expires_after);
@@ -525,7 +526,7 @@ private:
         t.stored = true;
         t.state = t.record.taken ? task_state::awaiting_reply : task_state::queued;
         n.open_request(t);
-        if (t.record.taken) return;
+        if (t.record.taken) return t.record.content.reset();  // it is never sent again
         n.enter_lane(t);
         arm(n, t.expires, sink);
     }
@@ -568,10 +569,10 @@ private:
         for (task* t : std::exchange(n.unsettled, {})) conclude(*t, sink);
     }
 
-    /// Starts on the head of the lane where a poll is free for it.
+    /// Starts on the head of the lane where a poll is free for it. A stop leaves none.
     template <class Sink>
     void pump(node& n, instant now, Sink& sink) {
-        if (stopping_ || n.current == call{} || n.carried || !n.owned) return;
+        if (n.current == call{} || n.carried || !n.owned) return;
         while (n.head && n.head->state == task_state::queued && n.head->expires <= now.steady) expire(*n.head, sink);
         if (!n.head || n.head->state != task_state::queued || n.head->not_before > now.steady) return;
         task& t = *n.head;
@@ -583,7 +584,7 @@ private:
 
     template <class Sink>
     void start_delivery(node& n, task& t, instant now, Sink& sink) {
-        if (stopping_ || n.current == call{}) return requeue(t, time_point::min(), sink);  // the poll went away
+        if (n.current == call{}) return requeue(t, time_point::min(), sink);  // the poll went away
         t.state = task_state::sending;
         ++t.record.attempts;
         n.carried = std::make_unique<delivery>(
@@ -646,7 +647,7 @@ private:
         t.state = task_state::awaiting_reply;
         t.record.taken = true;
         update(*t.owner, t, t.record, sink);
-        t.record.content.reset();  // it is never sent again
+        t.record.content.reset();
     }
 
     template <class Sink>
@@ -664,7 +665,7 @@ private:
 
     /// Decides how the task ends. It leaves the lane at once; it is reported when the store has settled it.
     template <class Sink>
-    void end(task& t, outcome how, Sink& sink) {
+    void end(task& t, outcome&& how, Sink& sink) {
         node& n = *t.owner;
         if (n.carried && n.carried->of == &t) n.carried->of = nullptr;
         n.leave_lane(t);

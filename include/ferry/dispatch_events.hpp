@@ -38,7 +38,8 @@ using task_key = std::uint64_t;
 
 namespace events {
 
-/// A task is to be sent. `expires_after` counts while it is queued, `reply_within` from now on.
+/// A task is to be sent. `expires_after` counts while it is queued, `reply_within` from now on. Where the node has an open
+/// task of this request id, the ticket joins that one.
 template <class Ticket>
 struct submitted {
     std::string node;
@@ -92,6 +93,7 @@ struct reply_arrived {
     Reply reply;
 };
 
+/// The task is ended, for all tickets that have joined it.
 struct withdrawn {
     task_key key;
 };

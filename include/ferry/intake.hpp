@@ -180,7 +180,6 @@ public:
         cancel_poll(sink);
         drop_tasks(sink);
         running_ = 0;
-        held_bytes_ = 0;
         uploads_.stop(sink);
         if (feedback_id_ != 0) sink(intake_effects::cancel_feedback{std::exchange(feedback_id_, 0)});
         for (; !feedback_.empty(); feedback_.pop_front()) drop_feedback("the node was stopped first", sink);
@@ -303,7 +302,6 @@ private:
         if (tasks_.empty()) return;
         sink(intake_effects::warning{std::to_string(tasks_.size()) +
                                      " tasks were received and not run: the node stops"});
-        for (const auto& each : tasks_) held_bytes_ -= each.bytes;
         tasks_.clear();
     }
 
@@ -374,7 +372,7 @@ private:
     time_point next_wake(time_point now) const noexcept {
         auto when = uploads_.next_wake(now);
         if (poll_.carrying) when = std::min(when, idle_after(poll_.last_progress));
-        if (resume_ > now && wants_connection()) when = std::min(when, resume_);
+        if (wants_connection()) when = std::min(when, resume_);
         if (feedback_id_ != 0) {
             when = std::min(when, idle_after(feedback_sent_));
         } else if (!feedback_.empty() && !feedback_held_.is_open(now)) {
@@ -402,7 +400,7 @@ private:
     std::deque<waiting_task> tasks_;
     task_key running_ = 0;
     std::uint64_t running_bytes_ = 0;
-    std::uint64_t held_bytes_ = 0;  // of the tasks that wait or run
+    std::uint64_t held_bytes_ = 0;  // of the tasks that wait or run; of no interest once it stops
 
     detail::upload_queue<Types> uploads_{limits_, retry_, random_, last_id_};
 

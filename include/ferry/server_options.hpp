@@ -1,4 +1,3 @@
-// layer 4
 // What a server can be told, with the defaults and constants of Fed-BioMed's transport.
 #pragma once
 

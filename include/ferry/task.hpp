@@ -1,4 +1,3 @@
-// layer 3
 // A task as a node's callback sees it. It may be copied, kept and replied to later, from any thread.
 #pragma once
 

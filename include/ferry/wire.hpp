@@ -105,12 +105,12 @@ inline read_result read_chunk(grpc::ByteBuffer& in, chunk_assembler& to) {
         } else if (tag == detail::iteration_tag) {
             ok = coded.ReadVarint64(&iteration);
         } else if (tag == detail::bytes_tag) {
-            std::uint32_t length = 0;
-            ok = coded.ReadVarint32(&length) && length <= total;
+            int length = 0;
+            ok = coded.ReadVarintSizeAsInt(&length) && static_cast<std::size_t>(length) <= total;
             if (ok) {
-                const auto place = to.prepare(length, static_cast<std::int32_t>(size));
+                const auto place = to.prepare(static_cast<std::size_t>(length), static_cast<std::int32_t>(size));
                 if (to.failed()) return {to.code(), to.text()};
-                ok = length == 0 || coded.ReadRaw(place.data(), static_cast<int>(length));
+                ok = length == 0 || coded.ReadRaw(place.data(), length);
                 has_data = true;
             }
         } else {

@@ -1,7 +1,8 @@
 // layer 4
 // The node's three calls as reactors. They carry bytes and report events; what is to happen is decided by the host.
 //
-// Each call keeps itself alive from `open` to OnDone. All of them go through gRPC's generic stub, with raw buffers.
+// All of them go through gRPC's generic stub, with raw buffers. A call's own mutex guards what it has; no event is reported
+// under it.
 #pragma once
 
 #include <ferry/chunk.hpp>
@@ -18,6 +19,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -29,26 +31,62 @@ public:
     virtual ~client_calls_host() = default;
     virtual void poll_accepted(std::uint64_t poll_id) = 0;
     virtual void poll_progress(std::uint64_t poll_id) = 0;
-    /// `task` is empty where none came; `read` says what was wrong with its chunks.
-    virtual void poll_ended(std::uint64_t poll_id, const grpc::Status& status, bool has_task, bytes task,
+    /// `task` is there where one came whole; `read` says what was wrong with its chunks.
+    virtual void poll_ended(std::uint64_t poll_id, const grpc::Status& status, std::optional<bytes> task,
                             wire::read_result read) = 0;
     virtual void upload_range_sent(std::uint64_t upload_id) = 0;
     virtual void upload_ended(std::uint64_t upload_id, errc reason, std::string text) = 0;
     virtual void feedback_ended(std::uint64_t feedback_id, const grpc::Status& status) = 0;
 };
 
+/// What the calls share: they keep themselves alive from their opening to OnDone, and may be cancelled before, in, or after.
+/// A call that is cancelled before it is opened is never opened, and reports nothing.
+template <class Call>
+class client_call : public std::enable_shared_from_this<Call> {
+public:
+    void cancel() {
+        const std::lock_guard lock(mutex_);
+        cancelled_ = true;
+        if (self_) context_.TryCancel();
+    }
+
+protected:
+    client_call(std::shared_ptr<client_calls_host> host, std::uint64_t id) : host_(std::move(host)), id_(id) {}
+
+    /// Under the mutex. False where the call must not be opened any more.
+    bool begin() {
+        if (cancelled_) return false;
+        self_ = this->shared_from_this();
+        return true;
+    }
+
+    /// For OnDone: what keeps the call alive until its end.
+    std::shared_ptr<Call> end() {
+        const std::lock_guard lock(mutex_);
+        return std::move(self_);
+    }
+
+    const std::shared_ptr<client_calls_host> host_;
+    const std::uint64_t id_;
+    std::mutex mutex_;
+    std::shared_ptr<Call> self_;
+    grpc::ClientContext context_;
+    bool cancelled_ = false;
+};
+
 /// One long poll. A task counts once the server's status was OK: before that the server would send it again.
 class task_poll final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
-                        public std::enable_shared_from_this<task_poll> {
+                        public client_call<task_poll> {
 public:
     task_poll(std::shared_ptr<client_calls_host> host, std::uint64_t id, chunk_limits limits)
-        : host_(std::move(host)), id_(id), chunks_(limits) {}
+        : client_call(std::move(host), id), chunks_(limits) {}
 
     void open(grpc::GenericStub& stub, const std::string& node, std::chrono::system_clock::time_point deadline) {
-        self_ = shared_from_this();
         researcher::TaskRequest request;
         request.set_node(node);
         request.set_protocol_version(wire::protocol_version);
+        const std::lock_guard lock(mutex_);
+        if (!begin()) return;
         request_ = wire::serialize(request);
         context_.set_deadline(deadline);
         stub.PrepareBidiStreamingCall(&context_, wire::get_task_unary, {}, this);
@@ -57,17 +95,17 @@ public:
         StartCall();
     }
 
-    void cancel() { context_.TryCancel(); }
-
 private:
     void OnReadInitialMetadataDone(bool ok) override {
-        if (ok) host_->poll_accepted(id_);
+        if (!ok) return;
+        publish();
+        host_->poll_accepted(id_);
     }
 
     void OnReadDone(bool ok) override {
-        if (!ok) return;
-        if (!take_chunk()) return context_.TryCancel();
+        if (!ok || !take_chunk()) return;
         host_->poll_progress(id_);
+        const std::lock_guard lock(mutex_);
         StartRead(&in_);
     }
 
@@ -75,49 +113,43 @@ private:
         const std::lock_guard lock(mutex_);
         read_ = wire::read_chunk(in_, chunks_);
         in_.Clear();
-        if (read_.code == errc::ok && has_task_) read_ = {errc::protocol_error, "more than one task came in a poll"};
-        if (read_.code != errc::ok) return false;
-        if (chunks_.complete()) {
-            task_ = chunks_.take();
-            has_task_ = true;
+        if (read_.code == errc::ok && task_) read_ = {errc::protocol_error, "more than one task came in a poll"};
+        if (read_.code != errc::ok) {
+            context_.TryCancel();
+            return false;
         }
+        if (chunks_.complete()) task_ = chunks_.take();
         return true;
     }
 
     void OnDone(const grpc::Status& status) override {
-        const auto self = std::move(self_);
-        std::unique_lock lock(mutex_);
+        const auto self = end();
         if (read_.code == errc::ok && status.ok() && chunks_.in_progress()) {
             read_ = {errc::stream_broken, "the stream ended before the task's last chunk"};
         }
-        auto task = std::move(task_);
-        auto read = std::move(read_);
-        lock.unlock();
-        host_->poll_ended(id_, status, has_task_, std::move(task), std::move(read));
+        host_->poll_ended(id_, status, std::move(task_), std::move(read_));
     }
 
-    std::shared_ptr<client_calls_host> host_;
-    const std::uint64_t id_;
-    std::shared_ptr<task_poll> self_;
-    grpc::ClientContext context_;
+    void publish() { const std::lock_guard lock(mutex_); }
+
     grpc::ByteBuffer request_, in_;
-    std::mutex mutex_;
     chunk_assembler chunks_;
-    bytes task_;
-    bool has_task_ = false;
+    std::optional<bytes> task_;
     wire::read_result read_;
 };
 
 /// One upload of one reply; well where the server's final status is.
 class reply_upload final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
-                           public std::enable_shared_from_this<reply_upload> {
+                           public client_call<reply_upload> {
 public:
-    reply_upload(std::shared_ptr<client_calls_host> host, std::uint64_t id) : host_(std::move(host)), id_(id) {}
+    reply_upload(std::shared_ptr<client_calls_host> host, std::uint64_t id) : client_call(std::move(host), id) {}
 
     void open(grpc::GenericStub& stub) {
-        self_ = shared_from_this();
+        const std::lock_guard lock(mutex_);
+        if (!begin()) return;
         stub.PrepareBidiStreamingCall(&context_, wire::reply_task, {}, this);
         AddHold();  // for ranges that come later
+        holding_ = true;
         StartRead(&response_);
         StartCall();
     }
@@ -132,7 +164,7 @@ public:
     }
 
     void cancel() {
-        context_.TryCancel();
+        client_call::cancel();
         let_go();
     }
 
@@ -164,7 +196,10 @@ private:
     }
 
     void OnWriteDone(bool ok) override {
-        out_.Clear();
+        {
+            const std::lock_guard lock(mutex_);
+            out_.Clear();
+        }
         if (ok) return host_->upload_range_sent(id_);
         let_go();
     }
@@ -174,52 +209,37 @@ private:
     }
 
     void OnDone(const grpc::Status& status) override {
-        const auto self = std::move(self_);
-        std::string problem;
-        {
-            const std::lock_guard lock(mutex_);
-            problem = source_problem_;
-        }
-        if (!problem.empty()) return host_->upload_ended(id_, errc::source_failed, std::move(problem));
+        const auto self = end();
+        if (!source_problem_.empty()) return host_->upload_ended(id_, errc::source_failed, source_problem_);
         host_->upload_ended(id_, wire::to_errc(status), status.error_message());
     }
 
-    std::shared_ptr<client_calls_host> host_;
-    const std::uint64_t id_;
-    std::shared_ptr<reply_upload> self_;
-    grpc::ClientContext context_;
     grpc::ByteBuffer out_, response_;
-    std::mutex mutex_;
-    bool holding_ = true;
+    bool holding_ = false;
     std::string source_problem_;
 };
 
 /// One log or metric.
-class feedback_call final : public grpc::ClientUnaryReactor, public std::enable_shared_from_this<feedback_call> {
+class feedback_call final : public grpc::ClientUnaryReactor, public client_call<feedback_call> {
 public:
-    feedback_call(std::shared_ptr<client_calls_host> host, std::uint64_t id) : host_(std::move(host)), id_(id) {}
+    feedback_call(std::shared_ptr<client_calls_host> host, std::uint64_t id) : client_call(std::move(host), id) {}
 
     void open(grpc::GenericStub& stub, const std::string& content, std::chrono::system_clock::time_point deadline) {
-        self_ = shared_from_this();
         const grpc::Slice slice(content);
+        const std::lock_guard lock(mutex_);
+        if (!begin()) return;
         request_ = grpc::ByteBuffer(&slice, 1);
         context_.set_deadline(deadline);
         stub.PrepareUnaryCall(&context_, wire::send_feedback, {}, &request_, &response_, this);
         StartCall();
     }
 
-    void cancel() { context_.TryCancel(); }
-
 private:
     void OnDone(const grpc::Status& status) override {
-        const auto self = std::move(self_);
+        const auto self = end();
         host_->feedback_ended(id_, status);
     }
 
-    std::shared_ptr<client_calls_host> host_;
-    const std::uint64_t id_;
-    std::shared_ptr<feedback_call> self_;
-    grpc::ClientContext context_;
     grpc::ByteBuffer request_, response_;
 };
 

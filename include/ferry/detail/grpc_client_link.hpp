@@ -128,16 +128,15 @@ public:
     void poll_accepted(std::uint64_t id) override { post_event(intake_events::poll_accepted{id}); }
     void poll_progress(std::uint64_t id) override { post_event(intake_events::poll_progress{id}); }
 
-    void poll_ended(std::uint64_t id, const grpc::Status& status, bool has_task, bytes task,
+    void poll_ended(std::uint64_t id, const grpc::Status& status, std::optional<bytes> task,
                     wire::read_result read) override {
         if (read.code != errc::ok) {
-            warn("a task was not understood: " + read.text);
             return post_event(intake_events::poll_ended{id, poll_end::corrupt, std::move(read.text)});
         }
         const auto end = to_end(status);
-        if (end == poll_end::well && has_task) {
-            const auto size = task.size();
-            post_event(intake_events::task_arrived<bytes>{id, std::move(task), size});
+        if (end == poll_end::well && task) {
+            const auto size = task->size();
+            post_event(intake_events::task_arrived<bytes>{id, std::move(*task), size});
         }
         post_event(intake_events::poll_ended{id, end, status.error_message()});
     }
@@ -145,8 +144,10 @@ public:
     void upload_range_sent(std::uint64_t id) override { post_event(intake_events::upload_range_sent{id}); }
 
     void upload_ended(std::uint64_t id, errc reason, std::string text) override {
-        forget_upload(id);
-        post_event(intake_events::upload_ended{id, reason, std::move(text)});
+        run([&](auto& core, auto& sink) {
+            uploads_.erase(id);
+            core.step(intake_events::upload_ended{id, reason, std::move(text)}, now(), sink);
+        });
     }
 
     void feedback_ended(std::uint64_t id, const grpc::Status& status) override {
@@ -162,10 +163,33 @@ private:
     };
     using core_type = intake<types>;
 
-    using later = std::variant<intake_effects::reconnect, intake_effects::open_poll, intake_effects::cancel_poll,
-                               intake_effects::run_task<bytes>, intake_effects::open_upload, intake_effects::send_range,
-                               intake_effects::cancel_upload, intake_effects::send_feedback,
-                               intake_effects::cancel_feedback, intake_effects::warning, intake_effects::wake_at>;
+    // What an effect asks of a call, together with the call: which one that is, is settled under the lock, so that a
+    // cancellation finds its call even where another thread is still about to open it.
+    struct open_poll {
+        std::shared_ptr<task_poll> call;
+        std::uint64_t id;
+    };
+    struct open_upload {
+        std::shared_ptr<reply_upload> call;
+        std::uint64_t id;
+    };
+    struct send_range {
+        std::shared_ptr<reply_upload> call;
+        std::shared_ptr<const payload> content;
+        chunk part;
+    };
+    struct send_feedback_call {
+        std::shared_ptr<feedback_call> call;
+        std::uint64_t id;
+        std::shared_ptr<const std::string> content;
+    };
+    template <class Call>
+    struct cancel {
+        std::shared_ptr<Call> call;
+    };
+    using later = std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, intake_effects::run_task<bytes>,
+                               open_upload, send_range, cancel<reply_upload>, send_feedback_call, cancel<feedback_call>,
+                               intake_effects::warning, intake_effects::wake_at>;
 
     struct sink {
         grpc_client_link& link;
@@ -175,6 +199,30 @@ private:
         void operator()(Effect&& effect) {
             kept.push(std::forward<Effect>(effect));
         }
+        void operator()(intake_effects::open_poll e) {
+            auto call = std::make_shared<task_poll>(link.shared_from_this(), e.poll_id, link.options_->tasks);
+            link.poll_ = call;
+            kept.push(open_poll{std::move(call), e.poll_id});
+        }
+        void operator()(intake_effects::cancel_poll) { kept.push(cancel<task_poll>{link.poll_.lock()}); }
+        void operator()(intake_effects::open_upload e) {
+            auto call = std::make_shared<reply_upload>(link.shared_from_this(), e.upload_id);
+            link.uploads_[e.upload_id] = call;
+            kept.push(open_upload{std::move(call), e.upload_id});
+        }
+        void operator()(intake_effects::send_range e) {
+            kept.push(send_range{link.uploads_[e.upload_id].lock(), std::move(e.content), e.part});
+        }
+        void operator()(intake_effects::cancel_upload e) {
+            const auto found = link.uploads_.extract(e.upload_id);
+            if (found) kept.push(cancel<reply_upload>{found.mapped().lock()});
+        }
+        void operator()(intake_effects::send_feedback e) {
+            auto call = std::make_shared<feedback_call>(link.shared_from_this(), e.feedback_id);
+            link.feedback_ = call;
+            kept.push(send_feedback_call{std::move(call), e.feedback_id, std::move(e.content)});
+        }
+        void operator()(intake_effects::cancel_feedback) { kept.push(cancel<feedback_call>{link.feedback_.lock()}); }
         void operator()(intake_effects::ended<ticket> e) {
             if (e.ticket) e.ticket->end(std::move(e.how), std::nullopt);
         }
@@ -246,54 +294,71 @@ private:
             args.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
             return grpc::CreateCustomChannel(name_, credentials, args);
         });
-        const std::lock_guard lock(calls_mutex_);
+        const std::lock_guard lock(channels_mutex_);
         channels_ = std::move(made);
     }
 
     std::shared_ptr<channels> current_channels() {
-        const std::lock_guard lock(calls_mutex_);
+        const std::lock_guard lock(channels_mutex_);
         return channels_;
     }
 
     void perform(intake_effects::reconnect) {
-        const std::lock_guard lock(calls_mutex_);
+        const std::lock_guard lock(channels_mutex_);
         channels_.reset();
     }
 
-    /// Without channels they are made first, on the executor, since that may block.
-    void perform(intake_effects::open_poll e) {
-        if (current_channels()) return open_poll(e.poll_id);
-        callbacks_->post("\1connect " + name_, [self = this->shared_from_this(), id = e.poll_id] {
-            try {
-                self->connect();
-            } catch (const error& problem) {
-                self->warn(problem.what());
-                return self->post_event(intake_events::poll_ended{id, poll_end::unreachable, problem.what()});
-            }
-            self->open_poll(id);
-        });
+    /// Calls `use(channels)`, at once where there are any. Else they are made first, on the executor, since that may block;
+    /// `fail(text)` where they can't be made.
+    template <class Use, class Fail>
+    void with_channels(Use use, Fail fail) {
+        if (const auto over = current_channels()) return use(*over);
+        callbacks_->post("\1connect " + name_,
+                         [self = this->shared_from_this(), use = std::move(use), fail = std::move(fail)] {
+                             try {
+                                 if (!self->current_channels()) self->connect();
+                             } catch (const error& problem) {
+                                 self->warn(problem.what());
+                                 return fail(std::string(problem.what()));
+                             }
+                             if (const auto over = self->current_channels()) return use(*over);
+                             fail(std::string("the connection was given up"));
+                         });
     }
 
-    void open_poll(std::uint64_t id) {
-        const auto over = current_channels();
-        if (!over)
-            return post_event(intake_events::poll_ended{id, poll_end::unreachable, "the connection was given up"});
-        const auto call = std::make_shared<task_poll>(this->shared_from_this(), id, options_->tasks);
-        {
-            const std::lock_guard lock(calls_mutex_);
-            poll_ = call;
-            poll_id_ = id;
-        }
-        call->open(over->polls, options_->node_id, std::chrono::system_clock::now() + options_->poll_deadline);
+    void perform(open_poll e) {
+        with_channels(
+            [this, e](channels& over) {
+                e.call->open(over.polls, options_->node_id, std::chrono::system_clock::now() + options_->poll_deadline);
+            },
+            [this, id = e.id](std::string why) {
+                post_event(intake_events::poll_ended{id, poll_end::unreachable, std::move(why)});
+            });
     }
 
-    void perform(intake_effects::cancel_poll e) {
-        std::shared_ptr<task_poll> call;
-        {
-            const std::lock_guard lock(calls_mutex_);
-            if (poll_id_ == e.poll_id) call = poll_.lock();
-        }
-        if (call) call->cancel();
+    void perform(open_upload e) {
+        with_channels(
+            [e](channels& over) { e.call->open(over.uploads); },
+            [this, id = e.id](std::string why) { upload_ended(id, errc::connection_failed, std::move(why)); });
+    }
+
+    void perform(send_feedback_call e) {
+        with_channels(
+            [this, e](channels& over) {
+                e.call->open(over.polls, *e.content, std::chrono::system_clock::now() + options_->limits.idle_limit);
+            },
+            [this, id = e.id](std::string why) {
+                post_event(intake_events::feedback_ended{id, errc::connection_failed, std::move(why)});
+            });
+    }
+
+    void perform(send_range e) {
+        if (e.call) e.call->send(e.content, e.part);
+    }
+
+    template <class Call>
+    void perform(cancel<Call> e) {
+        if (e.call) e.call->cancel();
     }
 
     // --- tasks ----------------------------------------------------------------------------------------------------------
@@ -324,63 +389,6 @@ private:
         send_feedback(log_line{{}, "ERROR", text});
     }
 
-    // --- uploads and feedback -------------------------------------------------------------------------------------------
-
-    void perform(intake_effects::open_upload e) {
-        const auto over = current_channels();
-        if (!over)
-            return post_event(
-                intake_events::upload_ended{e.upload_id, errc::connection_failed, "there is no connection"});
-        const auto call = std::make_shared<reply_upload>(this->shared_from_this(), e.upload_id);
-        {
-            const std::lock_guard lock(calls_mutex_);
-            uploads_[e.upload_id] = call;
-        }
-        call->open(over->uploads);
-    }
-
-    void perform(intake_effects::send_range e) {
-        if (const auto call = find_upload(e.upload_id)) call->send(e.content, e.part);
-    }
-
-    void perform(intake_effects::cancel_upload e) {
-        if (const auto call = find_upload(e.upload_id)) call->cancel();
-        forget_upload(e.upload_id);
-    }
-
-    std::shared_ptr<reply_upload> find_upload(std::uint64_t id) {
-        const std::lock_guard lock(calls_mutex_);
-        const auto found = uploads_.find(id);
-        return found == uploads_.end() ? nullptr : found->second;
-    }
-
-    void forget_upload(std::uint64_t id) {
-        const std::lock_guard lock(calls_mutex_);
-        uploads_.erase(id);
-    }
-
-    void perform(intake_effects::send_feedback e) {
-        const auto over = current_channels();
-        if (!over)
-            return post_event(
-                intake_events::feedback_ended{e.feedback_id, errc::connection_failed, "there is no connection"});
-        const auto call = std::make_shared<feedback_call>(this->shared_from_this(), e.feedback_id);
-        {
-            const std::lock_guard lock(calls_mutex_);
-            feedback_ = call;
-        }
-        call->open(over->polls, *e.content, std::chrono::system_clock::now() + options_->limits.idle_limit);
-    }
-
-    void perform(intake_effects::cancel_feedback) {
-        std::shared_ptr<feedback_call> call;
-        {
-            const std::lock_guard lock(calls_mutex_);
-            call = feedback_.lock();
-        }
-        if (call) call->cancel();
-    }
-
     void perform(const intake_effects::warning& e) { warn(e.text); }
     void perform(intake_effects::wake_at e) { alarm_.at(e.when); }
 
@@ -405,12 +413,12 @@ private:
     bool connected_ = false;
     bool drained_ = false;
 
-    std::mutex calls_mutex_;
-    std::shared_ptr<channels> channels_;
     std::weak_ptr<task_poll> poll_;
-    std::uint64_t poll_id_ = 0;
-    std::unordered_map<std::uint64_t, std::shared_ptr<reply_upload>> uploads_;
+    std::unordered_map<std::uint64_t, std::weak_ptr<reply_upload>> uploads_;
     std::weak_ptr<feedback_call> feedback_;
+
+    std::mutex channels_mutex_;
+    std::shared_ptr<channels> channels_;
 
     alarm alarm_;
 };

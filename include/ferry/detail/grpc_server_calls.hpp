@@ -1,7 +1,8 @@
 // layer 4
 // The server's three methods as reactors. They carry bytes and report events; what is to happen is decided by the host.
 //
-// Each call keeps itself alive from its start to OnDone, and guards its writes and its one Finish with its own mutex.
+// Each call keeps itself alive from its start to OnDone. Its own mutex guards all that it has, its operations and its one
+// Finish; no event is reported under it.
 #pragma once
 
 #include <ferry/researcher.grpc.pb.h>
@@ -51,13 +52,19 @@ public:
     const std::string& connection() const noexcept { return connection_; }
 
     void open() {
-        self_ = shared_from_this();
-        StartSendInitialMetadata();  // tells the node that it is heard
-        host_->poll_opened(self_);
+        {
+            const std::lock_guard lock(mutex_);
+            self_ = shared_from_this();
+            StartSendInitialMetadata();  // tells the node that it is heard
+        }
+        host_->poll_opened(shared_from_this());
     }
 
     void refuse(const grpc::Status& why) {
-        self_ = shared_from_this();
+        {
+            const std::lock_guard lock(mutex_);
+            self_ = shared_from_this();
+        }
         finish(why);
     }
 
@@ -90,39 +97,41 @@ private:
     }
 
     void OnWriteDone(bool ok) override {
-        out_.Clear();
+        const auto self = [this] {
+            const std::lock_guard lock(mutex_);
+            out_.Clear();
+            return self_;
+        }();
         if (ok) {
-            host_->range_sent(self_);
+            self->host_->range_sent(self);
         } else {
-            host_->poll_broken(self_, errc::stream_broken, "the node's poll broke off");
+            self->host_->poll_broken(self, errc::stream_broken, "the node's poll broke off");
         }
     }
 
     void OnCancel() override {
-        {
+        const auto self = [this] {
             const std::lock_guard lock(mutex_);
             cancelled_ = true;
-        }
-        const auto self = shared_from_this();
-        host_->poll_broken(self, errc::stream_broken, "the node is gone, or ended its poll");
-        finish(grpc::Status::CANCELLED);
+            return self_;
+        }();
+        self->host_->poll_broken(self, errc::stream_broken, "the node is gone, or ended its poll");
+        self->finish(grpc::Status::CANCELLED);
     }
 
     void OnDone() override {
+        std::unique_lock lock(mutex_);
         const auto self = std::move(self_);
-        bool clean = false;
-        {
-            const std::lock_guard lock(mutex_);
-            clean = whole_ && !cancelled_;
-        }
-        host_->poll_closed(self, clean);
+        const bool clean = whole_ && !cancelled_;
+        lock.unlock();
+        self->host_->poll_closed(self, clean);
     }
 
-    std::shared_ptr<server_calls_host> host_;
-    std::string node_;
-    std::string connection_;
-    std::shared_ptr<poll_call> self_;
+    const std::shared_ptr<server_calls_host> host_;
+    const std::string node_;
+    const std::string connection_;
     std::mutex mutex_;
+    std::shared_ptr<poll_call> self_;
     grpc::ByteBuffer out_;
     bool over_ = false;   // Finish is under way
     bool whole_ = false;  // ... together with the last chunk
@@ -139,44 +148,61 @@ public:
     }
 
     void open() {
+        const std::lock_guard lock(mutex_);
         self_ = shared_from_this();
         StartRead(&in_);
     }
 
     /// The reply that was received has been dealt with.
     void answer(errc reason, const std::string& text) {
-        if (reason != errc::ok) return finish(wire::to_status(reason, text));
         const std::lock_guard lock(mutex_);
+        if (reason != errc::ok) return finish(wire::to_status(reason, text));
         if (!over_) StartRead(&in_);
     }
 
 private:
     void OnReadDone(bool ok) override {
-        if (!ok) {
-            if (!chunks_.in_progress()) return finish(grpc::Status::OK);
-            return finish(wire::to_status(errc::stream_broken, "the stream ended before its last chunk, after " +
-                                                                   std::to_string(chunks_.received()) + " bytes"));
-        }
+        std::unique_lock lock(mutex_);
+        if (!ok) return end_of_stream();
         const auto read = wire::read_chunk(in_, chunks_);
         in_.Clear();
         if (read.code != errc::ok) return finish(wire::to_status(read.code, read.text));
-        if (chunks_.complete()) return host_->reply_received(shared_from_this(), chunks_.take());
-        const std::lock_guard lock(mutex_);
-        if (!over_) StartRead(&in_);
+        if (!chunks_.complete()) {
+            if (!over_) StartRead(&in_);
+            return;
+        }
+        auto content = chunks_.take();
+        const auto self = self_;
+        lock.unlock();
+        self->host_->reply_received(self, std::move(content));
     }
 
-    void OnCancel() override { finish(grpc::Status::CANCELLED); }
-    void OnDone() override { self_.reset(); }
+    void OnCancel() override {
+        const std::lock_guard lock(mutex_);
+        finish(grpc::Status::CANCELLED);
+    }
+
+    void OnDone() override {
+        std::unique_lock lock(mutex_);
+        const auto self = std::move(self_);
+        lock.unlock();
+    }
+
+    // The two below are called under the mutex.
+
+    void end_of_stream() {
+        if (!chunks_.in_progress()) return finish(grpc::Status::OK);
+        finish(wire::to_status(errc::stream_broken, "the stream ended before its last chunk, after " +
+                                                        std::to_string(chunks_.received()) + " bytes"));
+    }
 
     void finish(const grpc::Status& how) {
-        const std::lock_guard lock(mutex_);
-        if (std::exchange(over_, true)) return;
-        Finish(how);
+        if (!std::exchange(over_, true)) Finish(how);
     }
 
-    std::shared_ptr<server_calls_host> host_;
-    std::shared_ptr<reply_call> self_;
+    const std::shared_ptr<server_calls_host> host_;
     std::mutex mutex_;
+    std::shared_ptr<reply_call> self_;
     grpc::ByteBuffer in_;
     chunk_assembler chunks_;
     bool over_ = false;
