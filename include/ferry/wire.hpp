@@ -178,7 +178,6 @@ inline errc to_errc(const grpc::Status& status) {
         case grpc::StatusCode::DEADLINE_EXCEEDED: return errc::idle_timeout;
         case grpc::StatusCode::UNAVAILABLE:
         case grpc::StatusCode::CANCELLED: return errc::connection_failed;
-        case grpc::StatusCode::DATA_LOSS: return errc::stream_broken;
         default: return errc::stream_broken;
     }
 }

@@ -152,6 +152,7 @@ public:
         holding_ = true;
         StartRead(&response_);
         StartCall();
+        if (const auto early = std::exchange(early_, std::nullopt)) put(early->data, early->offset, early->part);
     }
 
     /// Writes a range; a content that is not in memory is read first. After the last chunk the stream is half-closed.
@@ -171,7 +172,12 @@ public:
 private:
     void write(const payload& from, std::uint64_t offset, const chunk& part) {
         const std::lock_guard lock(mutex_);
-        if (!holding_) return;
+        if (holding_) return put(from, offset, part);
+        if (!self_ && !cancelled_) early_ = early_range{from, offset, part};
+    }
+
+    /// Under the mutex, while the call may still be written to.
+    void put(const payload& from, std::uint64_t offset, const chunk& part) {
         wire::write_chunk(out_, part, from, offset);
         if (part.last()) {
             StartWriteLast(&out_, {});
@@ -214,8 +220,15 @@ private:
         host_->upload_ended(id_, wire::to_errc(status), status.error_message());
     }
 
+    struct early_range {
+        payload data;
+        std::uint64_t offset;
+        chunk part;
+    };
+
     grpc::ByteBuffer out_, response_;
     bool holding_ = false;
+    std::optional<early_range> early_;  // asked for before the call was opened
     std::string source_problem_;
 };
 
