@@ -145,7 +145,7 @@ TEST_F(credentials_files, are_read_whole) {
 }
 
 TEST_F(credentials_files, that_are_missing_are_named) {
-    write(file("pem"), "-----BEGIN X-----\n");
+    write(file("pem"), "-----BEGIN PRIVATE KEY-----\n");
     EXPECT_TRUE(fails([&] { ssl_credentials(file("none"), file("pem")); }, errc::bad_credentials,
                       "the private key " + file("none") + " can't be read: No such file or directory"));
     EXPECT_TRUE(fails([&] { ssl_credentials(file("pem"), file("none")); }, errc::bad_credentials,
@@ -161,15 +161,34 @@ TEST_F(credentials_files, that_are_folders_are_named) {
 }
 
 TEST_F(credentials_files, that_may_not_be_read_are_named) {
-    if (::geteuid() == 0) GTEST_SKIP() << "root may read everything";
-    write(file("pem"), "-----BEGIN X-----\n");
+    write(file("pem"), "-----BEGIN PRIVATE KEY-----\n");
     ASSERT_EQ(::chmod(file("pem").c_str(), 0), 0);
+    ASSERT_EQ(::chmod(file("").c_str(), 0755), 0);
+    const auto me = ::geteuid();
+    if (me == 0) {
+        ASSERT_EQ(::seteuid(65534), 0);  // root may read everything
+    }
     EXPECT_TRUE(fails([&] { ssl_credentials(file("pem"), file("pem")); }, errc::bad_credentials,
                       "the private key " + file("pem") + " can't be read: Permission denied"));
+    if (me == 0) {
+        ASSERT_EQ(::seteuid(0), 0);
+    }
+}
+
+TEST_F(credentials_files, that_hold_something_else_are_named) {
+    write(file("key"), "-----BEGIN EC PRIVATE KEY-----\n");
+    write(file("cert"), "-----BEGIN CERTIFICATE-----\n");
+    EXPECT_NO_THROW(ssl_credentials(file("key"), file("cert")));
+    EXPECT_TRUE(fails([&] { ssl_credentials(file("cert"), file("cert")); }, errc::bad_credentials,
+                      "the private key " + file("cert") + " holds no PRIVATE KEY"));
+    EXPECT_TRUE(fails([&] { ssl_credentials(file("key"), file("key")); }, errc::bad_credentials,
+                      "the certificate " + file("key") + " holds no CERTIFICATE"));
+    EXPECT_TRUE(fails([&] { channel_credentials(pinned_certificate{file("key")}, "localhost", 1); },
+                      errc::bad_credentials, "the server's certificate " + file("key") + " holds no CERTIFICATE"));
 }
 
 TEST_F(credentials_files, that_are_not_pem_are_named) {
-    write(file("pem"), "-----BEGIN X-----\n");
+    write(file("pem"), "-----BEGIN PRIVATE KEY-----\n");
     for (const std::string_view text :
          {std::string_view(""), std::string_view("text"), std::string_view("\x30\x82\0\x05", 4)}) {
         write(file("no pem"), text);

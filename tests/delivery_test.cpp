@@ -40,9 +40,11 @@ using state = ferry::detail::delivery_state<std::string>;
 /// Keeps what is posted until the test runs it.
 class manual_host final : public ferry::detail::delivery_host {
 public:
-    void post(const std::string& strand, std::function<void()> job) override {
+    bool post(const std::string& strand, std::function<void()> job) override {
+        if (stopped) return false;
         strands.push_back(strand);
         jobs.push_back(std::move(job));
+        return true;
     }
     void withdraw(std::uint64_t key) override { withdrawn.push_back(key); }
 
@@ -57,12 +59,15 @@ public:
     std::vector<std::string> strands;
     std::deque<std::function<void()>> jobs;
     std::vector<std::uint64_t> withdrawn;
+    bool stopped = false;
 };
 
 /// Runs what is posted on threads, as servers and clients do.
 class threaded_host final : public ferry::detail::delivery_host {
 public:
-    void post(const std::string& strand, std::function<void()> job) override { runs_.post(strand, std::move(job)); }
+    bool post(const std::string& strand, std::function<void()> job) override {
+        return runs_.post(strand, std::move(job));
+    }
     void withdraw(std::uint64_t) override {}
     void stop() { runs_.stop(steady_clock::now() + 60s); }
 
@@ -216,6 +221,13 @@ TEST_F(delivery_callback, runs_though_the_host_and_all_handles_are_gone) {
     EXPECT_THAT(order, ElementsAre("before"));
     handle.on_done(noting("after"));
     EXPECT_THAT(order, ElementsAre("before", "after"));
+}
+
+TEST_F(delivery_callback, runs_though_the_host_has_stopped) {
+    of->end(stopped(), std::nullopt);
+    host->stopped = true;
+    handle.on_done(noting("after"));
+    EXPECT_THAT(order, ElementsAre("after"));
 }
 
 TEST_F(delivery_callback, keeps_its_place_where_an_earlier_one_adds_it_without_a_host) {

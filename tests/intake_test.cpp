@@ -1147,8 +1147,10 @@ TEST(intake_stop, lets_a_poll_finish_that_carries_a_task_and_runs_it) {
     EXPECT_EQ(w.said(), "");
     w.task(1);
     EXPECT_EQ(w.said(), "run:1");
+    EXPECT_FALSE(w.core().quiet_but_for_task());
     w.end_poll(poll_end::well);
     EXPECT_EQ(w.said(), "") << "no next poll, which would confirm the task";
+    EXPECT_TRUE(w.core().quiet_but_for_task());
     w.returned();
     EXPECT_EQ(w.said(), "drained");
 }

@@ -34,7 +34,8 @@ namespace ferry {
 
 namespace detail {
 
-inline std::string read_pem(const std::string& path, const char* what) {
+/// `label` is how the PEM block must be called, in whole or at its end.
+inline std::string read_pem(const std::string& path, const char* what, const std::string& label) {
     std::string text, problem;
     try {
         std::ifstream in(path, std::ios::binary);
@@ -45,9 +46,13 @@ inline std::string read_pem(const std::string& path, const char* what) {
     }
     if (!problem.empty())
         throw error(errc::bad_credentials, std::string("the ") + what + " " + path + " can't be read: " + problem);
-    if (text.find("-----BEGIN ") == std::string::npos) {
+    const auto begin = text.find("-----BEGIN ");
+    if (begin == std::string::npos) {
         throw error(errc::bad_credentials,
                     std::string("the ") + what + " " + path + " is not PEM text (no -----BEGIN line)");
+    }
+    if (text.find(label + "-----", begin) == std::string::npos) {
+        throw error(errc::bad_credentials, std::string("the ") + what + " " + path + " holds no " + label);
     }
     return text;
 }
@@ -62,7 +67,8 @@ class ssl_credentials {
 public:
     /// Reads both PEM files. Throws `error{bad_credentials}` where one can't be read or isn't PEM.
     ssl_credentials(const std::string& key, const std::string& cert)
-        : private_key_(detail::read_pem(key, "private key")), certificate_(detail::read_pem(cert, "certificate")) {}
+        : private_key_(detail::read_pem(key, "private key", "PRIVATE KEY")),
+          certificate_(detail::read_pem(cert, "certificate", "CERTIFICATE")) {}
 
     /// PEM text.
     const std::string& private_key() const noexcept { return private_key_; }
@@ -175,7 +181,7 @@ inline void write_private_file(const std::string& path, const std::string& text)
 
 inline std::shared_ptr<grpc::ChannelCredentials> pin(const std::string& file) {
     grpc::SslCredentialsOptions options;
-    options.pem_root_certs = read_pem(file, "server's certificate");
+    options.pem_root_certs = read_pem(file, "server's certificate", "CERTIFICATE");
     return grpc::SslCredentials(options);
 }
 

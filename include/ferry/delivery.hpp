@@ -35,7 +35,8 @@ namespace detail {
 class delivery_host {
 public:
     virtual ~delivery_host() = default;
-    virtual void post(const std::string& strand, std::function<void()> job) = 0;
+    /// False where jobs are no longer run.
+    virtual bool post(const std::string& strand, std::function<void()> job) = 0;
     virtual void withdraw(std::uint64_t key) = 0;
 };
 
@@ -133,11 +134,8 @@ private:
 
     void run(callback each) {
         auto job = [self = this->shared_from_this(), each = std::move(each)] { each(self->result_); };
-        if (const auto host = host_.lock()) {
-            host->post(result_.node, std::move(job));
-        } else {
-            job();
-        }
+        const auto host = host_.lock();
+        if (!host || !host->post(result_.node, job)) job();  // nothing else runs any more
     }
 
     std::weak_ptr<delivery_host> host_;

@@ -189,6 +189,11 @@ public:
 
     bool connected() const noexcept { return connected_; }
 
+    /// Nothing is under way or queued but the callback that runs.
+    bool quiet_but_for_task() const noexcept {
+        return poll_.id == 0 && tasks_.empty() && uploads_.empty() && feedback_.empty();
+    }
+
     /// Tasks that wait or run.
     std::size_t open_tasks() const noexcept { return tasks_.size() + (running_ != 0 ? 1 : 0); }
 
@@ -358,7 +363,7 @@ private:
             sink(intake_effects::send_feedback{feedback_id_, feedback_.front().content});
         }
         if (started_) uploads_.pump(now.steady, sink);
-        if (stopping_ && !drained_ && poll_.id == 0 && open_tasks() == 0 && uploads_.empty() && feedback_.empty()) {
+        if (stopping_ && !drained_ && running_ == 0 && quiet_but_for_task()) {
             drained_ = true;
             sink(intake_effects::drained{});
         }

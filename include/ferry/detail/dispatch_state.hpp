@@ -1,6 +1,6 @@
 // layer 3
-// What the server's core keeps: nodes, their tasks in one lane each, the open requests by their ids, and when each node is
-// to be looked after. Bookkeeping only; `dispatch.hpp` has the rules.
+// What the server's core keeps: nodes, their tasks in one lane each, and the open requests by their ids. Bookkeeping only:
+// `dispatch.hpp` and the headers that it is made of have the rules.
 #pragma once
 
 #include <ferry/agent_store.hpp>
@@ -10,13 +10,11 @@
 #include <ferry/outcome.hpp>
 #include <ferry/payload.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -89,7 +87,7 @@ struct dispatch_node {
     node_status status = node_status::disconnected;
     bool owned = false;
     bool acquiring = false;
-    epoch owner = 0;
+    epoch owner = 0;  // stays when the journal is lost: what is then still written fails
     std::uint64_t last_order = 0;
     std::chrono::system_clock::time_point since;
     time_point left;  // when the last poll ended
@@ -151,48 +149,5 @@ struct dispatch_node {
         unsettled.clear();
     }
 };
-
-/// When nodes want to be looked after: one time a node.
-template <class Node>
-class wake_ups {
-public:
-    using time_point = std::chrono::steady_clock::time_point;
-
-    void arm(Node& n, time_point when) {
-        if (when >= n.wake) return;
-        if (n.wake != time_point::max()) times_.erase({n.wake, &n});
-        n.wake = when;
-        times_.insert({when, &n});
-    }
-
-    /// The next node whose time has come, or null.
-    Node* take_due(time_point now) {
-        if (times_.empty() || times_.begin()->first > now) return nullptr;
-        Node* const n = times_.begin()->second;
-        times_.erase(times_.begin());
-        n->wake = time_point::max();
-        return n;
-    }
-
-    /// The earliest time, where it has not been announced since the last `forget`.
-    std::optional<time_point> announce() {
-        if (times_.empty() || times_.begin()->first >= announced_) return std::nullopt;
-        return announced_ = times_.begin()->first;
-    }
-    void forget() { announced_ = time_point::max(); }
-
-private:
-    std::set<std::pair<time_point, Node*>> times_;
-    time_point announced_ = time_point::max();
-};
-
-/// `time` and `pause` later, or the end of time where that is beyond it. A negative pause counts as none.
-template <class Clock, class Rep, class Period>
-std::chrono::time_point<Clock> after(std::chrono::time_point<Clock> time, std::chrono::duration<Rep, Period> pause) {
-    using time_point = std::chrono::time_point<Clock>;
-    const auto room = std::chrono::floor<std::chrono::milliseconds>(time_point::max() - std::max(time, time_point{}));
-    if (pause.count() <= 0) return time;
-    return std::chrono::floor<std::chrono::milliseconds>(pause) >= room ? time_point::max() : time + pause;
-}
 
 }  // namespace ferry::detail

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -38,21 +39,25 @@ public:
     executor& operator=(const executor&) = delete;
     ~executor() { stop(std::chrono::steady_clock::now()); }
 
-    /// Never waits. After `stop` the job is dropped.
-    void post(const std::string& strand, job work) { shared_->post(strand, std::move(work), 0); }
+    /// Never waits. False after `stop`: the job is dropped.
+    bool post(const std::string& strand, job work) { return shared_->post(strand, std::move(work), 0).has_value(); }
 
     /// The same, but at most `bound` such jobs wait in a strand: past it the oldest of them is dropped. Returns how many were.
     std::size_t post_bounded(const std::string& strand, job work, std::size_t bound) {
-        return shared_->post(strand, std::move(work), bound);
+        return shared_->post(strand, std::move(work), bound).value_or(0);
+    }
+
+    /// True on one of its own threads.
+    bool is_inside() const {
+        return std::any_of(threads_.begin(), threads_.end(),
+                           [](const std::thread& t) { return t.get_id() == std::this_thread::get_id(); });
     }
 
     /// Runs what was posted, but waits no longer than the deadline (and a moment for idle threads to end): what still
     /// runs then ends on its own, what still waits is dropped. May be called from a job, which isn't waited for.
     void stop(std::chrono::steady_clock::time_point deadline) {
         if (threads_.empty()) return;
-        const bool inside = std::any_of(threads_.begin(), threads_.end(),
-                                        [](const std::thread& t) { return t.get_id() == std::this_thread::get_id(); });
-        const std::size_t mine = inside ? 1 : 0;
+        const std::size_t mine = is_inside() ? 1 : 0;
         std::unordered_map<std::string, strand> dropped;  // destroyed without the lock: a job may own anything
         bool all_ended = false;
         {
@@ -97,12 +102,13 @@ private:
         bool stopped = false;
         std::function<void(const std::string&)> on_throw;
 
-        std::size_t post(const std::string& name, job work_item, std::size_t bound) {
+        /// How many jobs were dropped for it; nothing where it was not taken.
+        std::optional<std::size_t> post(const std::string& name, job work_item, std::size_t bound) {
             std::size_t dropped = 0;
             job oldest;  // destroyed without the lock
             {
                 const std::lock_guard lock(mutex);
-                if (stopped) return 0;
+                if (stopped) return std::nullopt;
                 strand& s = strands[name];
                 const bool idle_until_now = !s.running && s.items.empty();
                 if (bound > 0 && s.droppable >= bound) {

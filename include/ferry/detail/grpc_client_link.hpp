@@ -72,10 +72,12 @@ public:
         post_event(intake_events::stop_requested{});
     }
 
+    /// A callback that stops its own client is not waited for.
     void finish_stop(std::chrono::steady_clock::time_point deadline) {
+        const bool inside = callbacks_->is_inside();
         {
             std::unique_lock lock(mutex_);
-            changed_.wait_until(lock, deadline, [&] { return drained_; });
+            changed_.wait_until(lock, deadline, [&] { return inside ? intake_.quiet_but_for_task() : drained_; });
         }
         post_event(intake_events::stop_forced{});
         alarm_.stop();
@@ -118,8 +120,8 @@ public:
 
     // --- what handles want ----------------------------------------------------------------------------------------------
 
-    void post(const std::string& strand, std::function<void()> job) override {
-        callbacks_->post("\1" + strand, std::move(job));
+    bool post(const std::string& strand, std::function<void()> job) override {
+        return callbacks_->post("\1" + strand, std::move(job));
     }
     void withdraw(std::uint64_t key) override { post_event(intake_events::withdrawn{key}); }
 
@@ -253,6 +255,7 @@ private:
             sink effects{*this, kept};
             const std::lock_guard lock(mutex_);
             step(intake_, effects);
+            if (stop_.stop_requested()) changed_.notify_all();
         }
         for (auto& each : kept) {
             std::visit([this](auto& effect) { this->perform(std::move(effect)); }, each);

@@ -170,7 +170,9 @@ public:
 
     // --- what handles want ----------------------------------------------------------------------------------------------
 
-    void post(const std::string& strand, std::function<void()> job) override { executor_.post(strand, std::move(job)); }
+    bool post(const std::string& strand, std::function<void()> job) override {
+        return executor_.post(strand, std::move(job));
+    }
     void withdraw(std::uint64_t key) override { post_event(events::withdrawn{key}); }
 
 private:

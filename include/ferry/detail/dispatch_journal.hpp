@@ -1,0 +1,280 @@
+// layer 3
+// The server's core towards its store: all open tasks, who owns a node's journal, and that the two agree.
+//
+// A node's journal is acquired when it is first needed, and again after another server took it. A task is in the journal
+// from before it is first sent until it has ended: it is reported once the store has settled it, or has failed to. What
+// could not be settled is remembered and tried again, so that this server never delivers it again. One operation on a task
+// is under way at a time; what comes meanwhile waits for its end.
+#pragma once
+
+#include <ferry/agent_store.hpp>
+#include <ferry/detail/dispatch_nodes.hpp>
+#include <ferry/detail/dispatch_state.hpp>
+#include <ferry/detail/wake_ups.hpp>
+#include <ferry/dispatch_events.hpp>
+#include <ferry/error.hpp>
+#include <ferry/outcome.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace ferry::detail {
+
+template <class Types>
+class dispatch_journal {
+    using ticket = typename Types::ticket;
+    using reply = typename Types::reply;
+
+public:
+    using task = dispatch_task<Types>;
+    using node = dispatch_node<Types>;
+
+    explicit dispatch_journal(dispatch_nodes<Types>& nodes) : nodes_(nodes) {}
+
+    // --- tasks ---------------------------------------------------------------------------------------------------------
+
+    task* find(task_key key) {
+        const auto found = tasks_.find(key);
+        return found == tasks_.end() ? nullptr : &found->second;
+    }
+
+    task& add(node& n, std::chrono::steady_clock::time_point accepted) {
+        task& t = tasks_[++last_key_];
+        t.key = last_key_;
+        t.owner = &n;
+        t.accepted = accepted;
+        ++open_;
+        return t;
+    }
+
+    std::size_t open_tasks() const noexcept { return open_; }
+    std::size_t settling_tasks() const noexcept { return settling_; }
+
+    /// Decides how the task ends. It leaves the lane at once; it is reported when the store has settled it.
+    template <class Sink>
+    void end(task& t, outcome&& how, Sink& sink) {
+        node& n = *t.owner;
+        if (n.carried && n.carried->of == &t) n.carried->of = nullptr;
+        n.leave_lane(t);
+        n.close_request(t);
+        t.state = task_state::settling;
+        t.how = std::move(how);
+        ++settling_;
+        conclude(t, sink);
+    }
+
+    /// Reports all that is left as stopped. The store keeps what was not settled.
+    template <class Sink>
+    void abandon(Sink& sink) {
+        for (auto& [key, t] : tasks_) {
+            if (!t.is_over()) {
+                t.how = {outcome_kind::stopped, errc::stopped, "the server was stopped first", t.record.attempts};
+            }
+            tell(t, sink);
+        }
+        tasks_.clear();
+        open_ = settling_ = 0;
+    }
+
+    // --- writing -------------------------------------------------------------------------------------------------------
+
+    /// Stores a new task, as soon as the journal is there.
+    template <class Sink>
+    void store(node& n, task& t, Sink& sink) {
+        if (!n.owned) return acquire(n, sink);
+        begin(store_op::append, n, t);
+        t.record.order = ++n.last_order;
+        sink(effects::append_task{t.key, *n.id, n.owner, t.record});
+    }
+
+    template <class Sink>
+    void update(node& n, task& t, task_record record, Sink& sink) {
+        begin(store_op::update, n, t);
+        sink(effects::update_task{t.key, *n.id, n.owner, std::move(record)});
+    }
+
+    /// The operation on the task is over. True where it is leased now, and is to be sent; else it may be gone afterwards.
+    template <class Sink>
+    bool done(task& t, const store_status& status, instant now, Sink& sink) {
+        node& n = *t.owner;
+        const auto op = std::exchange(t.busy, store_op::none);
+        const bool ok = status.code == errc::ok;
+        const bool as_owner = n.owned && t.busy_as == n.owner;
+        const bool lost = status.code == errc::ownership_lost;
+        if (op == store_op::append) t.stored = !lost;  // another failure may have come after the write
+        if (op == store_op::settle && ok) t.stored = false;
+        if (as_owner && lost) lose(n, status.text, now, sink);
+        if (as_owner && ok) settle_again(n, sink);
+        if (op == store_op::settle && as_owner && !ok) {
+            sink(effects::warning{"node " + *n.id + ": the store could not settle a task: " + status.text});
+            report(t, sink);
+        } else if (t.is_over()) {
+            conclude(t, sink);
+        } else if (!ok && t.state == task_state::awaiting_reply) {
+            sink(effects::warning{"node " + *n.id + ": the store could not note a task as taken: " + status.text});
+        } else if (!ok) {
+            end(t, {outcome_kind::store_failed, status.code, status.text, t.record.attempts}, sink);
+        } else if (t.state == task_state::storing) {
+            t.state = task_state::queued;
+        } else if (t.state == task_state::leasing) {
+            return true;
+        }
+        return false;
+    }
+
+    // --- owning --------------------------------------------------------------------------------------------------------
+
+    template <class Sink>
+    void acquire(node& n, Sink& sink) {
+        if (n.owned || std::exchange(n.acquiring, true)) return;
+        sink(effects::acquire_journal{*n.id});
+    }
+
+    /// Makes the node's tasks what its journal says, which another server may have owned meanwhile. What waits to be stored
+    /// goes behind it.
+    template <class Sink>
+    void take_over(node& n, acquired_journal journal, instant now, Sink& sink) {
+        auto held = held_by_order(n);
+        n.owned = true;
+        n.owner = journal.owner;
+        n.last_order = std::max(n.last_order, n.owner << 32);  // no order is ever used by two owners
+        const auto waiting = waiting_for_journal(n);
+        for (task* t : waiting) n.leave_lane(*t);
+        for (auto& record : journal.tasks) {
+            n.last_order = std::max(n.last_order, record.order);
+            if (held.erase(record.order) == 0) restore(n, std::move(record), now, sink);
+        }
+        for (const auto& [order, t] : held) {
+            t->stored = false;
+            if (t->is_over() || t->busy != store_op::none) continue;
+            end(*t,
+                {outcome_kind::store_failed, errc::ownership_lost, "another server has dealt with it",
+                 t->record.attempts},
+                sink);
+        }
+        settle_again(n, sink);
+        for (task* t : waiting) {
+            if (t->stored) continue;  // the journal had it
+            n.enter_lane(*t);
+            store(n, *t, sink);
+        }
+    }
+
+    /// The journal can't be had.
+    template <class Sink>
+    void give_up(node& n, const store_status& status, instant now, Sink& sink) {
+        sink(effects::warning{"node " + *n.id + ": the store could not acquire its journal: " + status.text});
+        for (task* t : waiting_for_journal(n)) {
+            end(*t, {outcome_kind::store_failed, status.code, status.text, 0}, sink);
+        }
+        nodes_.release_parked(n, status.code, "the node's journal can't be had: " + status.text, now, sink);
+    }
+
+private:
+    static void begin(store_op op, const node& n, task& t) {
+        t.busy = op;
+        t.busy_as = n.owner;
+    }
+
+    static std::vector<task*> waiting_for_journal(const node& n) {
+        std::vector<task*> out;
+        for (task* t = n.head; t; t = t->next) {
+            if (t->waits_for_journal()) out.push_back(t);
+        }
+        return out;
+    }
+
+    /// The tasks of which an earlier journal of the node's had a record, or may have.
+    std::unordered_map<std::uint64_t, task*> held_by_order(const node& n) {
+        std::unordered_map<std::uint64_t, task*> out;
+        if (n.owner == 0) return out;  // there was none; a new node must not cost a walk over all tasks
+        for (auto& [key, t] : tasks_) {
+            if (t.owner == &n && (t.stored || t.busy != store_op::none)) out.emplace(t.record.order, &t);
+        }
+        return out;
+    }
+
+    /// Another server owns the journal: the node has polled there, or will poll here again, and then it is acquired anew.
+    template <class Sink>
+    void lose(node& n, const std::string& text, instant now, Sink& sink) {
+        n.owned = false;
+        sink(effects::warning{"node " + *n.id + ": its journal is lost: " + text});
+        nodes_.release_parked(n, errc::ownership_lost, "another server has taken the node over", now, sink);
+    }
+
+    /// Takes a task over from the journal. One that was submitted anew under the same id meanwhile becomes it.
+    template <class Sink>
+    void restore(node& n, task_record record, instant now, Sink& sink) {
+        task* same = n.request(record.request_id);
+        if (same && !same->waits_for_journal()) same = nullptr;
+        if (same) n.close_request(*same);
+        task& t = same ? *same : add(n, now.steady);
+        record.wants_reply |= t.record.wants_reply;
+        t.record = std::move(record);
+        t.accepted = now.steady - (now.system - t.record.accepted);
+        t.expires = later(now.steady, t.record.expires - now.system);
+        t.stored = true;
+        t.state = t.record.taken ? task_state::awaiting_reply : task_state::queued;
+        n.open_request(t);
+        if (t.record.taken) return t.record.content.reset();  // it is never sent again
+        n.enter_lane(t);
+        nodes_.arm(n, t.expires, sink);
+    }
+
+    /// Tries what could not be settled when it ended.
+    template <class Sink>
+    void settle_again(node& n, Sink& sink) {
+        for (task* t : std::exchange(n.unsettled, {})) conclude(*t, sink);
+    }
+
+    /// Goes on with a task that has ended, when no operation on it is under way.
+    template <class Sink>
+    void conclude(task& t, Sink& sink) {
+        if (t.busy != store_op::none) return;
+        node& n = *t.owner;
+        if (!t.stored || !n.owned) return report(t, sink);
+        begin(store_op::settle, n, t);
+        sink(effects::settle_task{t.key, *n.id, n.owner, t.record.order});
+    }
+
+    /// A task that the journal may still have is remembered, so that it is settled later and never delivered again.
+    template <class Sink>
+    void report(task& t, Sink& sink) {
+        if (t.state == task_state::settling) {
+            tell(t, sink);
+            t.state = task_state::reported;
+            t.record.content.reset();
+            --settling_;
+            --open_;
+        }
+        if (t.stored) {
+            t.owner->unsettled.push_back(&t);
+        } else {
+            tasks_.erase(t.key);
+        }
+    }
+
+    template <class Sink>
+    void tell(task& t, Sink& sink) {
+        for (auto& each : t.tickets) {
+            const bool last = &each == &t.tickets.back();
+            sink(effects::ended<ticket, reply>{std::move(each), t.how, last ? std::move(t.answer) : t.answer,
+                                               *t.owner->id});
+        }
+        t.tickets.clear();
+    }
+
+    dispatch_nodes<Types>& nodes_;
+    std::unordered_map<task_key, task> tasks_;
+    task_key last_key_ = 0;
+    std::size_t settling_ = 0;
+    std::size_t open_ = 0;
+};
+
+}  // namespace ferry::detail

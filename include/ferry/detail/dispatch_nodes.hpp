@@ -1,0 +1,140 @@
+// layer 3
+// Which nodes the server's core knows, which of them are there, and when each wants to be looked after.
+//
+// A node is ACTIVE while a poll of its is open, WAITING once the last one is over, and DISCONNECTED when none has come for
+// too long. Of its tasks nothing is known here.
+#pragma once
+
+#include <ferry/detail/dispatch_state.hpp>
+#include <ferry/detail/wake_ups.hpp>
+#include <ferry/dispatch_events.hpp>
+#include <ferry/error.hpp>
+#include <ferry/node_info.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+namespace ferry::detail {
+
+template <class Types>
+class dispatch_nodes {
+    using call = typename Types::call;
+
+public:
+    using node = dispatch_node<Types>;
+    using time_point = std::chrono::steady_clock::time_point;
+
+    explicit dispatch_nodes(const dispatch_limits& limits) : limits_(limits) {}
+
+    // --- the table -----------------------------------------------------------------------------------------------------
+
+    node* find(const std::string& id) {
+        const auto found = nodes_.find(id);
+        return found == nodes_.end() ? nullptr : &found->second;
+    }
+    const node* find(const std::string& id) const {
+        const auto found = nodes_.find(id);
+        return found == nodes_.end() ? nullptr : &found->second;
+    }
+
+    /// Null where too many are known already.
+    template <class Sink>
+    node* add(const std::string& id, Sink& sink) {
+        if (nodes_.size() >= limits_.max_nodes) {
+            sink(effects::warning{"node " + id + " is refused: " + std::to_string(nodes_.size()) +
+                                  " nodes are known already"});
+            return nullptr;
+        }
+        const auto added = nodes_.try_emplace(id).first;
+        added->second.id = &added->first;
+        return &added->second;
+    }
+
+    auto begin() { return nodes_.begin(); }
+    auto end() { return nodes_.end(); }
+    auto begin() const { return nodes_.begin(); }
+    auto end() const { return nodes_.end(); }
+    std::size_t reachable() const noexcept { return reachable_; }
+
+    // --- polls ---------------------------------------------------------------------------------------------------------
+
+    /// A poll has come. Returns the one that was open before, or none.
+    template <class Sink>
+    call poll_opened(node& n, call&& on, const std::string& connection, instant now, Sink& sink) {
+        auto older = std::exchange(n.current, std::move(on));
+        n.connection = connection;
+        set_status(n, node_status::active, now, sink);
+        return older;
+    }
+
+    /// A poll is over; perhaps it was the last one.
+    template <class Sink>
+    void poll_over(node& n, instant now, Sink& sink) {
+        if (n.current != call{} || n.carried) return;
+        n.left = now.steady;
+        set_status(n, node_status::waiting, now, sink);
+        arm(n, later(n.left, limits_.disconnect_after), sink);
+    }
+
+    /// Ends the newest poll, unless it carries a task.
+    template <class Sink>
+    void release_parked(node& n, errc reason, std::string text, instant now, Sink& sink) {
+        if (n.current == call{} || (n.carried && n.carried->on == n.current)) return;
+        sink(effects::end_poll<call>{std::exchange(n.current, call{}), reason, std::move(text)});
+        poll_over(n, now, sink);
+    }
+
+    /// True where the node has just become DISCONNECTED.
+    template <class Sink>
+    bool has_gone(node& n, instant now, Sink& sink) {
+        if (n.status != node_status::waiting || now.steady - n.left < limits_.disconnect_after) return false;
+        set_status(n, node_status::disconnected, now, sink);
+        return true;
+    }
+
+    time_point next_wake(const node& n) const {
+        return n.status == node_status::waiting ? later(n.left, limits_.disconnect_after) : time_point::max();
+    }
+
+    // --- wake-ups ------------------------------------------------------------------------------------------------------
+
+    template <class Sink>
+    void arm(node& n, time_point when, Sink& sink) {
+        wake_ups_.arm(n, when);
+        announce(sink);
+    }
+
+    /// Looks after each node whose time has come, with `look_after(node)`.
+    template <class LookAfter, class Sink>
+    void wake(time_point now, LookAfter&& look_after, Sink& sink) {
+        while (node* n = wake_ups_.take_due(now)) look_after(*n);
+        wake_ups_.forget();
+        announce(sink);
+    }
+
+private:
+    template <class Sink>
+    void announce(Sink& sink) {
+        if (const auto when = wake_ups_.announce()) sink(effects::wake_at{*when});
+    }
+
+    template <class Sink>
+    void set_status(node& n, node_status status, instant now, Sink& sink) {
+        if (n.status == status) return;
+        if (n.status == node_status::disconnected) ++reachable_;
+        if (status == node_status::disconnected) --reachable_;
+        n.status = status;
+        n.since = now.system;
+        sink(effects::node_changed{*n.id, status});
+    }
+
+    const dispatch_limits& limits_;
+    std::unordered_map<std::string, node> nodes_;
+    wake_ups<node> wake_ups_;
+    std::size_t reachable_ = 0;
+};
+
+}  // namespace ferry::detail
