@@ -264,7 +264,7 @@ private:
     using task = detail::dispatch_task<Types>;
     using node = detail::dispatch_node<Types>;
 
-    static constexpr const char* stopping_text = "the server is stopping";
+    static inline const std::string stopping_text = "the server is stopping";
 
     node* carrier(const std::string& id, const call& on) {
         node* n = nodes_.find(id);
