@@ -16,6 +16,7 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -23,6 +24,8 @@
 #include <utility>
 
 namespace ferry::detail {
+
+inline constexpr std::size_t max_node_id_bytes = 1024;
 
 class poll_call;
 class reply_call;
@@ -221,8 +224,8 @@ public:
         researcher::TaskRequest asked;
         const bool valid = wire::parse(*request, asked);
         const auto call = std::make_shared<poll_call>(host_, asked.node(), context->peer());
-        if (!valid || asked.node().empty()) {
-            call->refuse(wire::to_status(errc::protocol_error, "a poll must name its node"));
+        if (!valid || asked.node().empty() || asked.node().size() > max_node_id_bytes) {
+            call->refuse(wire::to_status(errc::protocol_error, "a poll must name its node, by at most 1024 bytes"));
         } else {
             call->open();
         }

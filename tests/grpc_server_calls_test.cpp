@@ -1,0 +1,169 @@
+#include <ferry/detail/grpc_server_calls.hpp>
+
+#include "loopback.hpp"
+
+#include <grpcpp/create_channel.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+// The server as a peer meets it that knows nothing but the protocol: the generated stub, one call at a time.
+
+namespace {
+
+using namespace loopback;
+using grpc::StatusCode;
+
+struct plain_peer {
+    explicit plain_peer(ferry::server_options options = server_options()) : server(std::move(options)) {
+        server.start();
+        stub = researcher::ResearcherService::NewStub(
+            grpc::CreateChannel("localhost:" + std::to_string(server.port()), grpc::InsecureChannelCredentials()));
+    }
+
+    /// Polls until a task came or the poll ended.
+    grpc::Status poll(const std::string& node, std::string* task = nullptr) {
+        grpc::ClientContext context;
+        researcher::TaskRequest request;
+        request.set_node(node);
+        request.set_protocol_version("7");
+        const auto reader = stub->GetTaskUnary(&context, request);
+        researcher::TaskResponse chunk;
+        while (reader->Read(&chunk)) {
+            if (task) *task += chunk.bytes_();
+        }
+        return reader->Finish();
+    }
+
+    struct part {
+        int size;
+        int iteration;
+        std::string data;
+    };
+
+    grpc::Status reply(const std::vector<part>& parts) {
+        grpc::ClientContext context;
+        researcher::Empty nothing;
+        const auto writer = stub->ReplyTask(&context, &nothing);
+        for (const auto& each : parts) {
+            researcher::TaskResult chunk;
+            chunk.set_size(each.size);
+            chunk.set_iteration(each.iteration);
+            chunk.set_bytes_(each.data);
+            if (!writer->Write(chunk)) break;
+        }
+        writer->WritesDone();
+        return writer->Finish();
+    }
+
+    static std::string encoded(ferry::message m) {
+        return std::string(ferry::msgpack_serializer<>{}.encode(std::move(m)).flatten().view());
+    }
+
+    ferry::grpc_server server;
+    std::unique_ptr<researcher::ResearcherService::Stub> stub;
+};
+
+TEST(grpc_server_calls, serve_a_peer_that_polls_and_replies) {
+    plain_peer peer;
+    auto first = std::async(std::launch::async, [&] {
+        std::string task;
+        const auto status = peer.poll("plain", &task);
+        return std::pair(status.error_code(), task);
+    });
+    ASSERT_TRUE(peer.server.wait_for_nodes({"plain"}, patience));
+    auto asked = peer.server.request({{"request_id", "r"}, {"x", 1}}, "plain");
+    const auto [code, task] = first.get();
+    EXPECT_EQ(code, StatusCode::OK);
+    EXPECT_EQ(task, peer.encoded({{"request_id", "r"}, {"x", 1}}));
+
+    const auto answer = peer.encoded({{"request_id", "r"}, {"node_id", "plain"}, {"y", 2}});
+    EXPECT_EQ(peer.reply({{2, 1, answer.substr(0, 5)}, {2, 2, answer.substr(5)}}).error_code(), StatusCode::OK);
+    const auto reply = asked.get();
+    ASSERT_TRUE(reply) << reply.how.text;
+    EXPECT_EQ(reply.message.at("y"), 2);
+}
+
+TEST(grpc_server_calls, take_several_replies_in_one_stream) {
+    plain_peer peer;
+    auto polling = std::async(std::launch::async, [&] { return peer.poll("plain").error_code(); });
+    ASSERT_TRUE(peer.server.wait_for_nodes({"plain"}, patience));
+    auto one = peer.server.request({{"request_id", "1"}}, "plain");
+    auto two = peer.server.request({{"request_id", "2"}}, "plain");
+    EXPECT_EQ(peer.reply({{1, 1, peer.encoded({{"request_id", "2"}, {"node_id", "plain"}})},
+                          {1, 1, peer.encoded({{"request_id", "1"}, {"node_id", "plain"}})}})
+                  .error_code(),
+              StatusCode::OK);
+    EXPECT_TRUE(one.get());
+    EXPECT_TRUE(two.get());
+    EXPECT_EQ(polling.get(), StatusCode::OK);
+}
+
+TEST(grpc_server_calls, refuse_a_stream_that_ends_before_its_last_chunk) {
+    plain_peer peer;
+    const auto status = peer.reply({{2, 1, "half"}});
+    EXPECT_EQ(status.error_code(), StatusCode::UNAVAILABLE);
+    EXPECT_NE(status.error_message().find("ended before its last chunk, after 4 bytes"), std::string::npos)
+        << status.error_message();
+}
+
+TEST(grpc_server_calls, refuse_what_is_no_reply) {
+    plain_peer peer;
+    EXPECT_EQ(peer.reply({{1, 2, "x"}}).error_code(), StatusCode::INVALID_ARGUMENT);
+    EXPECT_EQ(peer.reply({{0, 0, "x"}}).error_code(), StatusCode::INVALID_ARGUMENT);
+    EXPECT_EQ(peer.reply({{1, 1, "\xc1"}}).error_code(), StatusCode::INVALID_ARGUMENT);
+    EXPECT_EQ(peer.reply({}).error_code(), StatusCode::OK)
+        << "no message at all is what the original sends for nothing";
+}
+
+TEST(grpc_server_calls, refuse_a_reply_of_a_node_that_never_polled) {
+    plain_peer peer;
+    const auto status = peer.reply({{1, 1, peer.encoded({{"request_id", "r"}, {"node_id", "stranger"}})}});
+    EXPECT_EQ(status.error_code(), StatusCode::UNKNOWN);
+}
+
+TEST(grpc_server_calls, refuse_a_reply_beyond_the_limit) {
+    auto options = server_options();
+    options.replies.max_payload_bytes = 100;
+    plain_peer peer(options);
+    EXPECT_EQ(peer.reply({{2, 1, std::string(60, 'x')}, {2, 2, std::string(60, 'x')}}).error_code(),
+              StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST(grpc_server_calls, refuse_a_poll_without_a_name_or_with_an_endless_one) {
+    plain_peer peer;
+    EXPECT_EQ(peer.poll("").error_code(), StatusCode::INVALID_ARGUMENT);
+    EXPECT_EQ(peer.poll(std::string(1025, 'n')).error_code(), StatusCode::INVALID_ARGUMENT);
+    EXPECT_TRUE(peer.server.get_all_nodes().empty());
+}
+
+TEST(grpc_server_calls, end_an_older_poll_of_the_same_node_as_unavailable) {
+    plain_peer peer;
+    auto older = std::async(std::launch::async, [&] { return peer.poll("twin").error_code(); });
+    ASSERT_TRUE(peer.server.wait_for_nodes({"twin"}, patience));
+    auto newer = std::async(std::launch::async, [&] { return peer.poll("twin").error_code(); });
+    EXPECT_EQ(older.get(), StatusCode::UNAVAILABLE);
+    peer.server.stop(0ms);
+    EXPECT_EQ(newer.get(), StatusCode::UNAVAILABLE);
+}
+
+TEST(grpc_server_calls, refuse_feedback_that_is_neither_log_nor_scalar) {
+    plain_peer peer;
+    grpc::ClientContext context;
+    researcher::Empty nothing;
+    EXPECT_EQ(peer.stub->Feedback(&context, researcher::FeedbackMessage(), &nothing).error_code(),
+              StatusCode::INVALID_ARGUMENT);
+}
+
+TEST(grpc_server_calls, do_not_serve_the_stream_yet) {
+    plain_peer peer;
+    grpc::ClientContext context;
+    const auto stream = peer.stub->GetTask(&context);
+    EXPECT_EQ(stream->Finish().error_code(), StatusCode::UNIMPLEMENTED);
+}
+
+}  // namespace
