@@ -15,15 +15,6 @@ namespace {
 using namespace loopback;
 using testing::HasSubstr;
 
-ferry::errc thrown_by(const std::function<void()>& call) {
-    try {
-        call();
-    } catch (const ferry::error& e) {
-        return e.code();
-    }
-    return ferry::errc::ok;
-}
-
 TEST(grpc_client, says_what_its_options_lack) {
     ferry::grpc_client nameless(client_options("", 1), echo);
     EXPECT_EQ(thrown_by([&] { nameless.start(); }), ferry::errc::invalid_argument);

@@ -17,15 +17,6 @@ namespace {
 using namespace loopback;
 using testing::HasSubstr;
 
-ferry::errc thrown_by(const std::function<void()>& call) {
-    try {
-        call();
-    } catch (const ferry::error& e) {
-        return e.code();
-    }
-    return ferry::errc::ok;
-}
-
 /// A server over TLS and one node, which echoes.
 struct tls_pair {
     explicit tls_pair(std::function<void(ferry::task)> on_task = echo, ferry::server_options options = server_options())

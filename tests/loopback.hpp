@@ -92,6 +92,16 @@ private:
     }
 };
 
+/// The code of the error that a call throws, or ok.
+inline ferry::errc thrown_by(const std::function<void()>& call) {
+    try {
+        call();
+    } catch (const ferry::error& e) {
+        return e.code();
+    }
+    return ferry::errc::ok;
+}
+
 /// On a free port, without waiting for a node, and quiet.
 inline ferry::server_options server_options(ferry::server_security security = ferry::plain_text{}) {
     ferry::server_options options;
@@ -109,6 +119,7 @@ inline ferry::client_options client_options(const std::string& id, std::uint16_t
     options.researchers = {{"localhost", port, std::move(trust)}};
     options.log = [](ferry::log_level, const std::string&) {};
     options.limits.reconnect = {20ms, 2, 200ms};  // a test's server comes back soon
+    options.limits.idle_limit = 10min;            // what stands still is a failure, and no retry hides it
     return options;
 }
 

@@ -3,6 +3,8 @@
 // the clock that wakes them.
 #pragma once
 
+#include <ferry/dispatch_events.hpp>
+
 #include <chrono>
 #include <condition_variable>
 #include <functional>
@@ -12,6 +14,8 @@
 #include <utility>
 
 namespace ferry::detail {
+
+inline instant now() { return {std::chrono::steady_clock::now(), std::chrono::system_clock::now()}; }
 
 class alarm {
 public:

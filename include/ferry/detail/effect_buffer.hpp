@@ -3,6 +3,7 @@
 #pragma once
 
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace ferry::detail {
@@ -25,6 +26,14 @@ public:
 
     auto begin() { return effects_.begin(); }
     auto end() { return effects_.end(); }
+
+    /// For variants: hands each effect to `perform`, in order.
+    template <class Perform>
+    void perform(Perform&& perform) {
+        for (auto& each : effects_) {
+            std::visit([&](auto& effect) { perform(std::move(effect)); }, each);
+        }
+    }
 
 private:
     static std::vector<Effect>& spare() {

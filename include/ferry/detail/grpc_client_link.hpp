@@ -241,8 +241,6 @@ private:
         }
     };
 
-    static instant now() { return {std::chrono::steady_clock::now(), std::chrono::system_clock::now()}; }
-
     template <class Event>
     void post_event(Event&& event) {
         run([&](auto& core, auto& to) { core.step(std::forward<Event>(event), now(), to); });
@@ -257,9 +255,7 @@ private:
             step(intake_, effects);
             if (stop_.stop_requested()) changed_.notify_all();
         }
-        for (auto& each : kept) {
-            std::visit([this](auto& effect) { this->perform(std::move(effect)); }, each);
-        }
+        kept.perform([this](auto&& effect) { this->perform(std::move(effect)); });
     }
 
     static poll_end to_end(const grpc::Status& status) {

@@ -27,8 +27,6 @@
 
 namespace ferry::detail {
 
-inline instant now() { return {std::chrono::steady_clock::now(), std::chrono::system_clock::now()}; }
-
 template <class Serializer, class Store, class Retry, class ChunkSize>
 class grpc_server_core final
     : public server_calls_host,
@@ -234,9 +232,7 @@ private:
             const std::lock_guard lock(mutex_);
             step(dispatch_, effects);
         }
-        for (auto& each : kept) {
-            std::visit([this](auto& effect) { this->perform(std::move(effect)); }, each);
-        }
+        kept.perform([this](auto&& effect) { this->perform(std::move(effect)); });
     }
 
     void perform(effects::send_range<call> e) { e.call->send(e.content, e.part); }
