@@ -160,6 +160,31 @@ TEST(grpc_client, a_reply_waits_for_a_server_that_is_away_concurrent) {
     EXPECT_EQ(upload.wait().kind, ferry::outcome_kind::taken);
 }
 
+TEST(grpc_client, reconnects_though_a_callback_holds_its_only_thread_concurrent) {
+    auto first = std::make_unique<ferry::grpc_server>(server_options());
+    first->start();
+    auto options = client_options("node", first->port());
+    options.callback_threads = 1;
+    std::promise<void> begun, release;
+    ferry::grpc_client node(options, [&, held = release.get_future().share()](const ferry::task&) {
+        begun.set_value();
+        held.wait();
+    });
+    node.start();
+    ASSERT_TRUE(first->wait_for_nodes(1, patience));
+    first->send({{"x", 1}}, "node");
+    begun.get_future().wait();
+    auto again = server_options();
+    again.port = first->port();
+    first->stop(0ms);
+    first.reset();
+    ferry::grpc_server second(again);
+    second.start();
+    EXPECT_TRUE(second.wait_for_nodes(1, patience));
+    second.stop(0ms);
+    release.set_value();
+}
+
 TEST(grpc_client, stop_ends_every_reply_and_may_come_from_a_task_concurrent) {
     ferry::grpc_server server(server_options());
     server.start();

@@ -216,6 +216,22 @@ TEST(grpc_server, feedback_comes_to_on_message_with_its_type_and_in_order_concur
     for (std::size_t i = 0; i < 20; ++i) EXPECT_EQ(lines[i], "node:INFO:" + std::to_string(i));
 }
 
+TEST(grpc_server, a_callback_may_wait_for_a_reply_though_it_holds_the_only_thread_concurrent) {
+    std::promise<ferry::reply> answered;
+    std::unique_ptr<tls_pair> pair;
+    auto options = server_options();
+    options.callback_threads = 1;
+    options.on_message = [&](const ferry::feedback&) {
+        answered.set_value(pair->server.request({{"x", 1}}, "node").get());
+    };
+    pair = std::make_unique<tls_pair>(echo, options);
+    ASSERT_TRUE(pair->connected());
+    pair->client->log("INFO", "ask me");
+    auto answer = answered.get_future();
+    ASSERT_EQ(answer.wait_for(patience), std::future_status::ready);
+    EXPECT_TRUE(answer.get());
+}
+
 TEST(grpc_server, stop_returns_with_open_polls_and_ends_every_delivery_concurrent) {
     std::promise<void> release;
     auto held = release.get_future().share();

@@ -185,13 +185,19 @@ inline std::shared_ptr<grpc::ChannelCredentials> pin(const std::string& file) {
     return grpc::SslCredentials(options);
 }
 
-/// May block where trust on first use has to fetch.
+/// True where the first use is still to come: then `channel_credentials` blocks.
+inline bool has_to_fetch(const server_trust& chosen) {
+    const auto* first = std::get_if<trust_on_first_use>(&chosen);
+    return first && ::access(first->file.c_str(), F_OK) != 0;
+}
+
+/// Blocks where it has to fetch.
 inline std::shared_ptr<grpc::ChannelCredentials> channel_credentials(const server_trust& chosen,
                                                                      const std::string& host, std::uint16_t port) {
     if (std::holds_alternative<plain_text>(chosen)) return grpc::InsecureChannelCredentials();
     if (const auto* pinned = std::get_if<pinned_certificate>(&chosen)) return pin(pinned->file);
     if (const auto* first = std::get_if<trust_on_first_use>(&chosen)) {
-        if (::access(first->file.c_str(), F_OK) != 0) write_private_file(first->file, fetch_certificate(host, port));
+        if (has_to_fetch(chosen)) write_private_file(first->file, fetch_certificate(host, port));
         return pin(first->file);
     }
     throw error(errc::invalid_argument,

@@ -10,6 +10,7 @@
 //   feedback: waiting -> under way -> gone               one at a time, in order, in nobody's way
 #pragma once
 
+#include <ferry/detail/feedback_queue.hpp>
 #include <ferry/detail/pacing.hpp>
 #include <ferry/detail/upload_queue.hpp>
 #include <ferry/error.hpp>
@@ -22,7 +23,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <memory>
 #include <string>
 #include <utility>
 
@@ -131,20 +131,15 @@ public:
 
     template <class Sink>
     void step(intake_events::feedback_submitted e, instant now, Sink&& sink) {
-        if (drained_) return drop_feedback("the node has stopped", sink);
-        feedback_.push_back({std::move(e.content), now.steady});
+        if (drained_) return feedback_.drop("the node has stopped", sink);
+        feedback_.submit(std::move(e), now.steady);
         go_on(now, sink);
-        const std::size_t under_way = feedback_id_ != 0 ? 1 : 0;
-        if (feedback_.size() - under_way <= limits_.max_feedback) return;
-        feedback_.erase(feedback_.begin() + static_cast<std::ptrdiff_t>(under_way));
-        drop_feedback("too much of it waits", sink);
+        feedback_.keep_bound(sink);
     }
 
     template <class Sink>
     void step(const intake_events::feedback_ended& e, instant now, Sink&& sink) {
-        if (feedback_id_ == 0 || feedback_id_ != e.feedback_id) return;
-        end_feedback(e.reason, e.text, now.steady, sink);
-        go_on(now, sink);
+        if (feedback_.ended(e, now.steady, sink)) go_on(now, sink);
     }
 
     template <class Sink>
@@ -153,10 +148,7 @@ public:
             sink(intake_effects::cancel_poll{poll_.id});
             end_poll(poll_end::unreachable, "the task stood still on its way", now.steady, sink);
         }
-        if (feedback_id_ != 0 && now.steady >= idle_after(feedback_sent_)) {
-            sink(intake_effects::cancel_feedback{feedback_id_});
-            end_feedback(errc::idle_timeout, "no answer came", now.steady, sink);
-        }
+        feedback_.time_passed(now.steady, sink);
         uploads_.time_passed(now.steady, sink);
         announced_ = time_point::max();
         go_on(now, sink);
@@ -181,8 +173,7 @@ public:
         drop_tasks(sink);
         running_ = 0;
         uploads_.stop(sink);
-        if (feedback_id_ != 0) sink(intake_effects::cancel_feedback{std::exchange(feedback_id_, 0)});
-        for (; !feedback_.empty(); feedback_.pop_front()) drop_feedback("the node was stopped first", sink);
+        feedback_.stop(sink);
         set_link(false, sink);
         go_on(now, sink);
     }
@@ -204,7 +195,7 @@ public:
     std::uint64_t open_upload_bytes() const noexcept { return uploads_.bytes(); }
 
     /// Feedback that was lost: beyond the bound, refused by the server, or left at the end.
-    std::uint64_t dropped_feedback() const noexcept { return dropped_feedback_; }
+    std::uint64_t dropped_feedback() const noexcept { return feedback_.dropped(); }
 
 private:
     struct poll {
@@ -219,12 +210,6 @@ private:
         task_key key;
         std::uint64_t bytes;
         task work;
-    };
-
-    struct waiting_feedback {
-        std::shared_ptr<const std::string> content;
-        time_point accepted;
-        int attempts = 0;
     };
 
     time_point idle_after(time_point last_progress) const noexcept {
@@ -250,7 +235,7 @@ private:
         if (std::exchange(connected_, connected) == connected) return;
         if (connected) {
             uploads_.held().open();
-            feedback_held_.open();
+            feedback_.held().open();
         }
         sink(intake_effects::link_changed{connected});
     }
@@ -299,7 +284,7 @@ private:
         old_connection_ = true;
         set_link(false, sink);
         uploads_.held().close_until(resume_);
-        feedback_held_.close_until(resume_);
+        feedback_.held().close_until(resume_);
     }
 
     template <class Sink>
@@ -308,34 +293,6 @@ private:
         sink(intake_effects::warning{std::to_string(tasks_.size()) +
                                      " tasks were received and not run: the node stops"});
         tasks_.clear();
-    }
-
-    // --- feedback ------------------------------------------------------------------------------------------------------
-
-    template <class Sink>
-    void end_feedback(errc reason, const std::string& text, time_point now, Sink& sink) {
-        feedback_id_ = 0;
-        auto& sent = feedback_.front();
-        if (detail::link_failure(reason)) {
-            --sent.attempts;
-            return feedback_held_.lost(limits_.reconnect, random_, now);
-        }
-        const bool final = reason == errc::ok || detail::permanent_failure(reason) ||
-                           !retry_.next({sent.attempts, now - sent.accepted, reason});
-        if (!final) return feedback_held_.lost(limits_.reconnect, random_, now);
-        feedback_held_.works();
-        feedback_.pop_front();
-        if (feedback_.size() <= limits_.max_feedback / 2) overflowing_ = false;
-        if (reason == errc::ok) return;
-        ++dropped_feedback_;
-        sink(intake_effects::warning{"feedback was dropped: " + std::string(to_string(reason)) + ": " + text});
-    }
-
-    template <class Sink>
-    void drop_feedback(const char* why, Sink& sink) {
-        ++dropped_feedback_;
-        if (std::exchange(overflowing_, true)) return;
-        sink(intake_effects::warning{std::string("feedback is dropped: ") + why});
     }
 
     // --- what can be done now ------------------------------------------------------------------------------------------
@@ -356,13 +313,10 @@ private:
                 sink(intake_effects::open_poll{poll_.id});
             }
         }
-        if (started_ && !feedback_.empty() && feedback_id_ == 0 && feedback_held_.is_open(now.steady)) {
-            feedback_id_ = ++last_id_;
-            feedback_sent_ = now.steady;
-            ++feedback_.front().attempts;
-            sink(intake_effects::send_feedback{feedback_id_, feedback_.front().content});
+        if (started_) {
+            feedback_.pump(now.steady, sink);
+            uploads_.pump(now.steady, sink);
         }
-        if (started_) uploads_.pump(now.steady, sink);
         if (stopping_ && !drained_ && running_ == 0 && quiet_but_for_task()) {
             drained_ = true;
             sink(intake_effects::drained{});
@@ -375,14 +329,9 @@ private:
 
     /// Only of deadlines that something will come of.
     time_point next_wake(time_point now) const noexcept {
-        auto when = uploads_.next_wake(now);
+        auto when = std::min(uploads_.next_wake(now), feedback_.next_wake(now));
         if (poll_.carrying) when = std::min(when, idle_after(poll_.last_progress));
         if (wants_connection()) when = std::min(when, resume_);
-        if (feedback_id_ != 0) {
-            when = std::min(when, idle_after(feedback_sent_));
-        } else if (!feedback_.empty() && !feedback_held_.is_open(now)) {
-            when = std::min(when, feedback_held_.until());
-        }
         return when;
     }
 
@@ -408,13 +357,7 @@ private:
     std::uint64_t held_bytes_ = 0;  // of the tasks that wait or run; of no interest once it stops
 
     detail::upload_queue<Types> uploads_{limits_, retry_, random_, last_id_};
-
-    std::deque<waiting_feedback> feedback_;
-    std::uint64_t feedback_id_ = 0;  // of the first one, where it is under way
-    time_point feedback_sent_;
-    std::uint64_t dropped_feedback_ = 0;
-    bool overflowing_ = false;
-    detail::gate feedback_held_;
+    detail::feedback_queue<Types> feedback_{limits_, retry_, random_, last_id_};
 };
 
 }  // namespace ferry

@@ -9,11 +9,10 @@
 #include <ferry/detail/effect_buffer.hpp>
 #include <ferry/detail/executor.hpp>
 #include <ferry/detail/grpc_client_calls.hpp>
+#include <ferry/detail/server_connection.hpp>
 #include <ferry/intake.hpp>
 #include <ferry/message.hpp>
 #include <ferry/task.hpp>
-
-#include <grpcpp/create_channel.h>
 
 #include <chrono>
 #include <condition_variable>
@@ -46,8 +45,7 @@ public:
     grpc_client_link(std::shared_ptr<const client_options> options, researcher_address address, Serializer serializer,
                      Retry retry, std::shared_ptr<const handler> on_task, std::shared_ptr<executor> callbacks)
         : options_(std::move(options)),
-          address_(std::move(address)),
-          name_(to_target(address_.host, address_.port)),
+          connection_(std::move(address)),
           serializer_(std::move(serializer)),
           on_task_(std::move(on_task)),
           callbacks_(std::move(callbacks)),
@@ -58,7 +56,7 @@ public:
 
     /// Throws `error` where the trust can't be used; a server that can't be reached is no error.
     void start() {
-        if (!std::holds_alternative<trust_on_first_use>(address_.trust)) connect();
+        connection_.check();
         post_event(intake_events::started{});
     }
 
@@ -93,12 +91,12 @@ public:
     }
 
     basic_delivery<message_type> send(message_type answer) {
-        const auto made = std::make_shared<state>(this->weak_from_this(), name_);
+        const auto made = std::make_shared<state>(this->weak_from_this(), researcher());
         try {
             if (traits::node_id(answer).empty()) traits::set_node_id(answer, options_->node_id);
             auto content = std::make_shared<const payload>(serializer_.encode(std::move(answer)));
             made->set_total(content->size());
-            if (options_->debug) debug("out " + name_ + " bytes=" + std::to_string(content->size()));
+            if (options_->debug) debug("out " + researcher() + " bytes=" + std::to_string(content->size()));
             intake_events::reply_submitted<ticket> e{made, std::move(content), options_->reply_age};
             run([&](auto& core, auto& sink) { made->set_key(core.step(std::move(e), now(), sink)); });
         } catch (const error& e) {
@@ -116,7 +114,7 @@ public:
     }
 
     std::stop_token stop_token() const override { return stop_.get_token(); }
-    const std::string& researcher() const override { return name_; }
+    const std::string& researcher() const override { return connection_.name(); }
 
     // --- what handles want ----------------------------------------------------------------------------------------------
 
@@ -272,57 +270,13 @@ private:
 
     // --- connections ----------------------------------------------------------------------------------------------------
 
-    struct channels {
-        explicit channels(const std::function<std::shared_ptr<grpc::Channel>()>& make)
-            : polls(make()), uploads(make()) {}
-        grpc::GenericStub polls;    // and feedback
-        grpc::GenericStub uploads;  // over a connection of their own, so that nothing waits behind their bulk
-    };
+    using channels = server_connection::channels;
 
-    /// Throws `error` where the trust can't be used. Blocks only where trust on first use has to fetch.
-    void connect() {
-        const auto credentials = channel_credentials(address_.trust, address_.host, address_.port);
-        auto made = std::make_shared<channels>([&] {
-            grpc::ChannelArguments args;
-            args.SetMaxReceiveMessageSize(wire::max_grpc_message_bytes);
-            args.SetMaxSendMessageSize(wire::max_grpc_message_bytes);
-            args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a new channel is a new connection
-            args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
-            args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
-            args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-            args.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-            return grpc::CreateCustomChannel(name_, credentials, args);
-        });
-        const std::lock_guard lock(channels_mutex_);
-        channels_ = std::move(made);
-    }
+    void perform(intake_effects::reconnect) { connection_.drop(); }
 
-    std::shared_ptr<channels> current_channels() {
-        const std::lock_guard lock(channels_mutex_);
-        return channels_;
-    }
-
-    void perform(intake_effects::reconnect) {
-        const std::lock_guard lock(channels_mutex_);
-        channels_.reset();
-    }
-
-    /// Calls `use(channels)`, at once where there are any. Else they are made first, on the executor, since that may block;
-    /// `fail(text)` where they can't be made.
     template <class Use, class Fail>
     void with_channels(Use use, Fail fail) {
-        if (const auto over = current_channels()) return use(*over);
-        callbacks_->post("\1connect " + name_,
-                         [self = this->shared_from_this(), use = std::move(use), fail = std::move(fail)] {
-                             try {
-                                 if (!self->current_channels()) self->connect();
-                             } catch (const error& problem) {
-                                 self->warn(problem.what());
-                                 return fail(std::string(problem.what()));
-                             }
-                             if (const auto over = self->current_channels()) return use(*over);
-                             fail(std::string("the connection was given up"));
-                         });
+        connection_.with_channels(*callbacks_, this->shared_from_this(), std::move(use), std::move(fail));
     }
 
     void perform(open_poll e) {
@@ -363,7 +317,7 @@ private:
     // --- tasks ----------------------------------------------------------------------------------------------------------
 
     void perform(intake_effects::run_task<bytes> e) {
-        callbacks_->post("\1tasks " + name_,
+        callbacks_->post("\1tasks " + researcher(),
                          [self = this->shared_from_this(), key = e.key, content = std::move(e.task)]() mutable {
                              self->run_task(std::move(content));
                              self->post_event(intake_events::task_returned{key});
@@ -373,7 +327,7 @@ private:
     /// A task that can't be decoded, or whose callback throws, costs just that task.
     void run_task(bytes content) {
         try {
-            if (options_->debug) debug("in " + name_ + " bytes=" + std::to_string(content.size()));
+            if (options_->debug) debug("in " + researcher() + " bytes=" + std::to_string(content.size()));
             auto decoded = serializer_.decode(std::exchange(content, {}));
             if (*on_task_) (*on_task_)(basic_task<message_type>(this->shared_from_this(), std::move(decoded)));
         } catch (const std::exception& e) {
@@ -392,15 +346,14 @@ private:
     void perform(intake_effects::wake_at e) { alarm_.at(e.when); }
 
     void warn(const std::string& text) const {
-        if (options_->log) options_->log(log_level::warning, name_ + ": " + text);
+        if (options_->log) options_->log(log_level::warning, researcher() + ": " + text);
     }
     void debug(const std::string& text) const {
         if (options_->log) options_->log(log_level::debug, text);
     }
 
     const std::shared_ptr<const client_options> options_;
-    const researcher_address address_;
-    const std::string name_;
+    server_connection connection_;
     [[no_unique_address]] Serializer serializer_;
     const std::shared_ptr<const handler> on_task_;
     const std::shared_ptr<executor> callbacks_;
@@ -415,9 +368,6 @@ private:
     std::weak_ptr<task_poll> poll_;
     std::unordered_map<std::uint64_t, std::weak_ptr<reply_upload>> uploads_;
     std::weak_ptr<feedback_call> feedback_;
-
-    std::mutex channels_mutex_;
-    std::shared_ptr<channels> channels_;
 
     alarm alarm_;
 };

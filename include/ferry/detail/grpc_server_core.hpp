@@ -39,13 +39,15 @@ public:
     using ticket = std::shared_ptr<state>;
 
     grpc_server_core(server_options options, Serializer serializer, Store store, Retry retry)
-        : options_(std::move(options)),
+        : options_(with_log(std::move(options))),
           serializer_(std::move(serializer)),
           store_(std::move(store)),
           dispatch_(options_.limits, std::move(retry)),
           executor_(
               options_.callback_threads,
               [log = options_.log](const std::string& what) { log(log_level::warning, "a callback threw: " + what); }),
+          decoders_(2, [log = options_.log](
+                           const std::string& what) { log(log_level::warning, "decoding a reply threw: " + what); }),
           alarm_([this] { post_event(events::time_passed{}); }) {}
 
     ~grpc_server_core() override { alarm_.stop(); }
@@ -124,11 +126,12 @@ public:
         alarm_.stop();
     }
 
-    void stop_callbacks(std::chrono::steady_clock::time_point deadline) { executor_.stop(deadline); }
-
-    void warn(const std::string& text) const {
-        if (options_.log) options_.log(log_level::warning, text);
+    void stop_callbacks(std::chrono::steady_clock::time_point deadline) {
+        decoders_.stop(deadline);
+        executor_.stop(deadline);
     }
+
+    void warn(const std::string& text) const { options_.log(log_level::warning, text); }
 
     // --- what calls report ----------------------------------------------------------------------------------------------
 
@@ -146,9 +149,9 @@ public:
         post_event(events::poll_closed<std::shared_ptr<poll_call>>{call, call->node(), clean});
     }
 
-    /// Decodes on the executor. Replies of one connection follow one another; those of different ones may overlap.
+    /// Decodes on threads of the server's own. Replies of one connection follow one another; those of different ones may overlap.
     void reply_received(std::shared_ptr<reply_call> call, bytes content) override {
-        executor_.post(decoding_strand(call.get()),
+        decoders_.post(std::to_string(reinterpret_cast<std::uintptr_t>(call.get())),
                        [self = this->shared_from_this(), call = std::move(call), content = std::move(content)] {
                            self->decode_reply(call, content);
                        });
@@ -255,8 +258,9 @@ private:
         };
     }
 
-    static std::string decoding_strand(const void* call) {
-        return std::string("\0reply ", 7) + std::to_string(reinterpret_cast<std::uintptr_t>(call));
+    static server_options with_log(server_options options) {
+        if (!options.log) options.log = [](log_level, const std::string&) {};
+        return options;
     }
 
     void decode_reply(const std::shared_ptr<reply_call>& call, const bytes& content) {
@@ -302,7 +306,8 @@ private:
     std::condition_variable nodes_changed_, drained_changed_;
     bool stopping_ = false;
     bool drained_ = false;
-    executor executor_;
+    executor executor_;  // for users' callbacks, which may wait for a reply
+    executor decoders_;
     alarm alarm_;
 };
 
