@@ -186,6 +186,59 @@ TEST(grpc_server, what_cant_be_encoded_ends_as_such_and_is_not_sent) {
     EXPECT_EQ(pair.server.send(deep, "node").wait().kind, ferry::outcome_kind::encode_failed);
 }
 
+TEST(grpc_server, debug_logs_messages_and_nodes) {
+    std::mutex mutex;
+    std::vector<std::string> lines;
+    auto options = server_options();
+    options.debug = true;
+    options.log = [&](ferry::log_level, const std::string& text) {
+        const std::lock_guard lock(mutex);
+        lines.push_back(text);
+    };
+    tls_pair pair(echo, options);
+    ASSERT_TRUE(pair.connected());
+    ASSERT_TRUE(pair.server.request({{"request_id", "r"}}, "node").get());
+    const std::lock_guard lock(mutex);
+    EXPECT_THAT(lines, testing::IsSupersetOf({testing::StartsWith("node node is ACTIVE"),
+                                              testing::StartsWith("out node=node request_id=r bytes="),
+                                              testing::StartsWith("in node=node request_id=r bytes=")}));
+}
+
+/// Breaks its contract: it lets another library's exceptions out.
+struct clumsy_serializer {
+    using policy_category = ferry::serializer_tag;
+    using message_type = ferry::message;
+    static constexpr std::string_view name = "clumsy";
+
+    ferry::payload encode(ferry::message m) const {
+        if (m.contains("bad")) throw std::runtime_error("can't write it");
+        return ferry::msgpack_serializer<>{}.encode(std::move(m));
+    }
+    ferry::message decode(const ferry::bytes& run) const {
+        auto m = ferry::msgpack_serializer<>{}.decode(run);
+        if (m.contains("worse")) throw std::runtime_error("can't read it");
+        return m;
+    }
+};
+
+TEST(grpc_server, a_serializer_that_throws_something_else_costs_one_message) {
+    ferry::basic_grpc_server<clumsy_serializer> server(server_options());
+    server.start();
+    std::promise<ferry::task> handed_out;
+    ferry::grpc_client node(client_options("node", server.port()),
+                            [&](const ferry::task& task) { handed_out.set_value(task); });
+    node.start();
+    ASSERT_TRUE(server.wait_for_nodes(1, patience));
+    const auto unsent = server.send({{"bad", 1}}, "node").wait();
+    EXPECT_EQ(unsent.kind, ferry::outcome_kind::encode_failed);
+    EXPECT_EQ(unsent.text, "can't write it");
+    auto request = server.request({{"x", 1}}, "node");
+    const auto task = handed_out.get_future().get();
+    EXPECT_EQ(task.reply({{"worse", 1}}).wait().kind, ferry::outcome_kind::refused);
+    EXPECT_EQ(task.reply({{"well", 1}}).wait().kind, ferry::outcome_kind::taken);
+    EXPECT_EQ(request.get().message.at("well"), 1);
+}
+
 TEST(grpc_server, feedback_comes_to_on_message_with_its_type_and_in_order_concurrent) {
     std::mutex mutex;
     std::vector<std::string> lines;

@@ -16,6 +16,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -65,8 +66,10 @@ public:
         } catch (const error& e) {
             const bool large = e.code() == errc::too_large;
             failed = {large ? outcome_kind::too_large : outcome_kind::encode_failed, e.code(), e.what(), 0};
-            return nullptr;
+        } catch (const std::exception& e) {
+            failed = {outcome_kind::encode_failed, errc::encode_failed, e.what(), 0};
         }
+        return nullptr;
     }
 
     ticket submit(const std::string& node, std::shared_ptr<const payload> content, const outcome& failed,
@@ -189,10 +192,13 @@ private:
     };
     using core_type = dispatch<types>;
 
+    struct debug_note {
+        std::string text;
+    };
     using later =
         std::variant<effects::send_range<call>, effects::end_poll<call>,
                      effects::answer_reply<std::shared_ptr<reply_call>>, effects::acquire_journal, effects::append_task,
-                     effects::update_task, effects::settle_task, effects::warning, effects::wake_at>;
+                     effects::update_task, effects::settle_task, effects::warning, effects::wake_at, debug_note>;
 
     /// Keeps what reaches out of the server until the core is unlocked. What only enters a queue is done at once, so that
     /// it keeps the core's order.
@@ -210,11 +216,16 @@ private:
         void operator()(effects::progressed<ticket> e) {
             if (e.ticket) e.ticket->progressed(e.sent);
         }
-        void operator()(effects::unclaimed_reply<message_type> e) { server.unclaimed(e.node, std::move(e.reply)); }
+        void operator()(effects::unclaimed_reply<message_type> e) {
+            if (server.on_unclaimed_reply) return server.unclaimed(e.node, std::move(e.reply));
+            note("a reply of node " + e.node + " that nobody waits for");
+        }
         void operator()(effects::node_changed e) {
             server.nodes_changed_.notify_all();
-            if (server.options_.debug)
-                server.options_.log(log_level::debug, "node " + e.node + " is " + std::string(to_string(e.status)));
+            note("node " + e.node + " is " + std::string(to_string(e.status)));
+        }
+        void note(std::string text) {
+            if (server.options_.debug) kept.push(debug_note{std::move(text)});
         }
         void operator()(effects::drained) {
             server.drained_ = true;
@@ -250,6 +261,7 @@ private:
     void perform(effects::update_task e) { store_.update(e.node, e.owner, e.task, stored(e.key)); }
     void perform(effects::settle_task e) { store_.settle(e.node, e.owner, e.order, stored(e.key)); }
     void perform(const effects::warning& e) { warn(e.text); }
+    void perform(const debug_note& e) { options_.log(log_level::debug, e.text); }
     void perform(effects::wake_at e) { alarm_.at(e.when); }
 
     auto stored(task_key key) {
@@ -273,6 +285,9 @@ private:
         } catch (const error& e) {
             warn(std::string("a reply is refused: ") + e.what());
             return call->answer(e.code(), e.what());
+        } catch (const std::exception& e) {
+            warn(std::string("a reply is refused: ") + e.what());
+            return call->answer(errc::decode_failed, e.what());
         }
         if (options_.debug) log_message("in", node, request_id, content.size());
         post_event(events::reply_arrived<std::shared_ptr<reply_call>, message_type>{call, node, request_id,
@@ -280,10 +295,6 @@ private:
     }
 
     void unclaimed(const std::string& node, message_type reply) {
-        if (!on_unclaimed_reply) {
-            if (options_.debug) options_.log(log_level::debug, "a reply of node " + node + " that nobody waits for");
-            return;
-        }
         basic_reply<message_type> result;
         result.how.kind = outcome_kind::replied;
         result.message = std::move(reply);
