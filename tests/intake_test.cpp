@@ -1147,10 +1147,10 @@ TEST(intake_stop, lets_a_poll_finish_that_carries_a_task_and_runs_it) {
     EXPECT_EQ(w.said(), "");
     w.task(1);
     EXPECT_EQ(w.said(), "run:1");
-    EXPECT_FALSE(w.core().quiet_but_for_task());
+    EXPECT_FALSE(w.core().quiet_but_for_tasks());
     w.end_poll(poll_end::well);
     EXPECT_EQ(w.said(), "") << "no next poll, which would confirm the task";
-    EXPECT_TRUE(w.core().quiet_but_for_task());
+    EXPECT_TRUE(w.core().quiet_but_for_tasks());
     w.returned();
     EXPECT_EQ(w.said(), "drained");
 }
@@ -1165,18 +1165,32 @@ TEST(intake_stop, does_not_wait_for_a_poll_that_stands_still) {
     EXPECT_EQ(w.said(), "cancel-poll down drained");
 }
 
-TEST(intake_stop, drops_the_tasks_that_wait_and_says_so) {
+TEST(intake_stop, still_runs_the_tasks_that_have_come_over) {
     world w;
     w.start();
     for (int i = 1; i <= 3; ++i) w.whole_task(i);
     w.said();
     w.step(in::stop_requested{});
     EXPECT_EQ(w.said(), "cancel-poll");
-    ASSERT_EQ(w.warnings.size(), 1U);
-    EXPECT_NE(w.warnings[0].find("2 tasks"), std::string::npos);
-    EXPECT_EQ(w.core().open_tasks(), 1U);
+    w.returned();
+    EXPECT_EQ(w.said(), "run:2");
+    w.returned();
+    EXPECT_EQ(w.said(), "run:3");
     w.returned();
     EXPECT_EQ(w.said(), "drained");
+    EXPECT_TRUE(w.warnings.empty());
+}
+
+TEST(intake_stop, by_force_drops_the_tasks_that_wait_and_says_so) {
+    world w;
+    w.start();
+    for (int i = 1; i <= 3; ++i) w.whole_task(i);
+    w.said();
+    w.step(in::stop_requested{});
+    w.step(in::stop_forced{});
+    ASSERT_EQ(w.warnings.size(), 1U);
+    EXPECT_NE(w.warnings[0].find("2 tasks"), std::string::npos);
+    EXPECT_EQ(w.core().open_tasks(), 0U);
 }
 
 TEST(intake_stop, waits_for_uploads_and_feedback_also_new_ones) {

@@ -65,7 +65,7 @@ public:
         started_ = true;
     }
 
-    /// Asks for no more tasks, lets uploads and the running callback end until the deadline, gives up the rest, and
+    /// Asks for no more tasks, runs those that have come and lets uploads end until the deadline, gives up the rest, and
     /// returns. All deliveries have ended then. May be called from a callback, and more than once.
     void stop(std::chrono::milliseconds within) {
         const auto deadline = std::chrono::steady_clock::now() + within;

@@ -154,14 +154,13 @@ public:
         go_on(now, sink);
     }
 
-    /// No new polls; tasks that wait are dropped. What runs or is carried may finish, and what was carried still runs.
+    /// No new polls. What is carried may finish, and what has come over still runs.
     /// Uploads and feedback go on, also new ones, until `drained` tells that nothing is left.
     template <class Sink>
     void step(intake_events::stop_requested, instant now, Sink&& sink) {
         if (!started_) return step(intake_events::stop_forced{}, now, sink);
         if (std::exchange(stopping_, true)) return;
         if (!poll_.carrying) cancel_poll(sink);
-        drop_tasks(sink);
         go_on(now, sink);
     }
 
@@ -180,10 +179,8 @@ public:
 
     bool connected() const noexcept { return connected_; }
 
-    /// Nothing is under way or queued but the callback that runs.
-    bool quiet_but_for_task() const noexcept {
-        return poll_.id == 0 && tasks_.empty() && uploads_.empty() && feedback_.empty();
-    }
+    /// Nothing is under way or queued but tasks.
+    bool quiet_but_for_tasks() const noexcept { return poll_.id == 0 && uploads_.empty() && feedback_.empty(); }
 
     /// Tasks that wait or run.
     std::size_t open_tasks() const noexcept { return tasks_.size() + (running_ != 0 ? 1 : 0); }
@@ -317,7 +314,7 @@ private:
             feedback_.pump(now.steady, sink);
             uploads_.pump(now.steady, sink);
         }
-        if (stopping_ && !drained_ && running_ == 0 && quiet_but_for_task()) {
+        if (stopping_ && !drained_ && open_tasks() == 0 && quiet_but_for_tasks()) {
             drained_ = true;
             sink(intake_effects::drained{});
         }

@@ -75,7 +75,7 @@ public:
         const bool inside = callbacks_->is_inside();
         {
             std::unique_lock lock(mutex_);
-            changed_.wait_until(lock, deadline, [&] { return inside ? intake_.quiet_but_for_task() : drained_; });
+            changed_.wait_until(lock, deadline, [&] { return inside ? intake_.quiet_but_for_tasks() : drained_; });
         }
         post_event(intake_events::stop_forced{});
         alarm_.stop();
