@@ -9,7 +9,7 @@
 #include <ferry/detail/effect_buffer.hpp>
 #include <ferry/detail/executor.hpp>
 #include <ferry/detail/grpc_client_calls.hpp>
-#include <ferry/detail/server_connection.hpp>
+#include <ferry/detail/grpc_connection.hpp>
 #include <ferry/intake.hpp>
 #include <ferry/message.hpp>
 #include <ferry/task.hpp>
