@@ -126,6 +126,138 @@ TYPED_TEST(dispatch_core, nodes_do_not_wait_for_each_other) {
     EXPECT_EQ(w.core.reachable_nodes(), 2U);
 }
 
+// --- messages from node to node ----------------------------------------------------------------------------------------
+
+TYPED_TEST(dispatch_core, a_message_of_a_node_goes_on_to_another_one) {
+    world<TypeParam> w;
+    w.poll("a", "ca");
+    const int b = w.poll("b", "cb");
+    EXPECT_EQ(w.answers.at(w.forward("a", "b", 25)), errc::ok);
+    EXPECT_EQ(w.carries(b), 0);
+    EXPECT_EQ(w.polls[b].content->size(), 25U);
+    EXPECT_EQ(w.polls[b].content->runs().front()[24], 'f');
+    w.carry(b);
+    w.poll("b", "cb");
+    EXPECT_EQ(w.kind_of(0), outcome_kind::taken);
+}
+
+TYPED_TEST(dispatch_core, a_message_for_a_node_that_nobody_knows_is_accepted_and_dropped_with_its_reason) {
+    world<TypeParam> w;
+    w.poll("a", "ca");
+    EXPECT_EQ(w.answers.at(w.forward("a", "nobody")), errc::ok);
+    EXPECT_EQ(w.kind_of(0), outcome_kind::node_unknown);
+    EXPECT_EQ(w.end_of(0).node, "nobody");
+    EXPECT_EQ(w.core.open_tasks(), 0U);
+}
+
+TYPED_TEST(dispatch_core, a_message_of_a_node_that_never_polled_goes_nowhere) {
+    world<TypeParam> w;
+    const int b = w.poll("b", "cb");
+    EXPECT_EQ(w.answers.at(w.forward("stranger", "b")), errc::node_unknown);
+    EXPECT_TRUE(w.is_parked(b));
+    EXPECT_EQ(w.core.open_tasks(), 0U);
+}
+
+TYPED_TEST(dispatch_core, a_message_for_a_node_whose_queue_is_full_is_refused) {
+    ferry::dispatch_limits limits;
+    limits.max_queued_tasks = 1;
+    world<TypeParam> w(limits);
+    w.poll("a", "ca");
+    introduce(w);
+    const int t = w.send();
+    EXPECT_EQ(w.answers.at(w.forward("a", "n")), errc::queue_full);
+    EXPECT_FALSE(w.has_ended(0));
+    EXPECT_FALSE(w.has_ended(t));
+}
+
+// --- what logs and lists show ------------------------------------------------------------------------------------------
+
+TYPED_TEST(dispatch_core, each_delivery_that_begins_tells_its_attempt_and_age) {
+    world<TypeParam> w;
+    introduce(w);
+    w.send({.size = 25, .label = "what it is"});
+    w.advance(2s);
+    w.break_off(w.poll());
+    w.advance(1s);
+    w.poll();
+    ASSERT_EQ(w.begun.size(), 2U);
+    for (const auto& each : w.begun) {
+        EXPECT_EQ(each.node, "n");
+        EXPECT_EQ(each.label, "what it is");
+        EXPECT_EQ(each.bytes, 25U);
+    }
+    EXPECT_EQ(w.begun[0].attempt, 1);
+    EXPECT_EQ(w.begun[0].age, 2s);
+    EXPECT_EQ(w.begun[1].attempt, 2);
+    EXPECT_EQ(w.begun[1].age, 3s);
+}
+
+TYPED_TEST(dispatch_core, an_open_request_is_found_with_its_attempts_and_age_until_it_is_replied) {
+    world<TypeParam> w;
+    const int call = w.poll();
+    EXPECT_FALSE(w.core.open_request("n", "r", w.now));
+    w.send({.request_id = "r", .wants_reply = true});
+    w.carry(call);
+    w.advance(4s);
+    const auto found = w.core.open_request("n", "r", w.now);
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found->first, 1);
+    EXPECT_EQ(found->second, 4s);
+    EXPECT_FALSE(w.core.open_request("n", "another", w.now));
+    EXPECT_FALSE(w.core.open_request("another", "r", w.now));
+    w.reply("r");
+    EXPECT_FALSE(w.core.open_request("n", "r", w.now));
+}
+
+TYPED_TEST(dispatch_core, lists_what_is_pending_until_it_ends) {
+    world<TypeParam> w;
+    const auto pending = [&] {
+        std::vector<ferry::pending_task> all;
+        w.core.for_each_task([&](ferry::pending_task each) { all.push_back(std::move(each)); });
+        std::sort(all.begin(), all.end(), [](const auto& x, const auto& y) { return x.request_id < y.request_id; });
+        return all;
+    };
+    introduce(w);
+    const auto sent = w.now.system;
+    w.send({.size = 25, .request_id = "a", .wants_reply = true});
+    w.send({.size = 7, .request_id = "b"});
+    auto all = pending();
+    ASSERT_EQ(all.size(), 2U);
+    EXPECT_EQ(all[0].node, "n");
+    EXPECT_EQ(all[0].request_id, "a");
+    EXPECT_EQ(all[0].bytes, 25U);
+    EXPECT_EQ(all[0].attempts, 0);
+    EXPECT_EQ(all[0].accepted, sent);
+    EXPECT_TRUE(all[0].wants_reply);
+    EXPECT_FALSE(all[0].taken);
+    EXPECT_FALSE(all[1].wants_reply);
+    w.carry(w.poll());
+    w.poll();
+    all = pending();
+    ASSERT_EQ(all.size(), 2U);
+    EXPECT_TRUE(all[0].taken);
+    EXPECT_EQ(all[0].attempts, 1);
+    w.reply("a");
+    w.reply("b");
+    EXPECT_TRUE(pending().empty());
+}
+
+TYPED_TEST(dispatch_core, replies_that_wait_for_their_handler_are_bounded_and_those_asked_for_are_not) {
+    ferry::dispatch_limits limits;
+    limits.max_unclaimed_replies = 2;
+    world<TypeParam> w(limits);
+    introduce(w);
+    EXPECT_EQ(w.answers.at(w.reply("x", "1")), errc::ok);
+    EXPECT_EQ(w.answers.at(w.reply("x", "2")), errc::ok);
+    EXPECT_EQ(w.answers.at(w.reply("x", "3")), errc::queue_full);
+    const int asked = w.send({.request_id = "r", .wants_reply = true});
+    EXPECT_EQ(w.answers.at(w.reply("r", "asked for")), errc::ok);
+    EXPECT_EQ(w.kind_of(asked), outcome_kind::replied);
+    w.handle_unclaimed();
+    EXPECT_EQ(w.answers.at(w.reply("x", "4")), errc::ok);
+    EXPECT_EQ(w.unclaimed, (std::vector<std::string>{"1", "2", "4"}));
+}
+
 // --- order -------------------------------------------------------------------------------------------------------------
 
 TYPED_TEST(dispatch_core, a_resend_keeps_its_place) {

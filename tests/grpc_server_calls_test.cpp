@@ -1,8 +1,7 @@
 #include <ferry/detail/grpc_server_calls.hpp>
 
-#include "loopback.hpp"
+#include "plain_peer.hpp"
 
-#include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
 
 #include <future>
@@ -17,56 +16,6 @@ namespace {
 
 using namespace loopback;
 using grpc::StatusCode;
-
-struct plain_peer {
-    explicit plain_peer(ferry::server_options options = server_options()) : server(std::move(options)) {
-        server.start();
-        stub = researcher::ResearcherService::NewStub(
-            grpc::CreateChannel("localhost:" + std::to_string(server.port()), grpc::InsecureChannelCredentials()));
-    }
-
-    /// Polls until a task came or the poll ended.
-    grpc::Status poll(const std::string& node, std::string* task = nullptr) {
-        grpc::ClientContext context;
-        researcher::TaskRequest request;
-        request.set_node(node);
-        request.set_protocol_version("7");
-        const auto reader = stub->GetTaskUnary(&context, request);
-        researcher::TaskResponse chunk;
-        while (reader->Read(&chunk)) {
-            if (task) *task += chunk.bytes_();
-        }
-        return reader->Finish();
-    }
-
-    struct part {
-        int size;
-        int iteration;
-        std::string data;
-    };
-
-    grpc::Status reply(const std::vector<part>& parts) {
-        grpc::ClientContext context;
-        researcher::Empty nothing;
-        const auto writer = stub->ReplyTask(&context, &nothing);
-        for (const auto& each : parts) {
-            researcher::TaskResult chunk;
-            chunk.set_size(each.size);
-            chunk.set_iteration(each.iteration);
-            chunk.set_bytes_(each.data);
-            if (!writer->Write(chunk)) break;
-        }
-        writer->WritesDone();
-        return writer->Finish();
-    }
-
-    static std::string encoded(ferry::message m) {
-        return std::string(ferry::msgpack_serializer<>{}.encode(std::move(m)).flatten().view());
-    }
-
-    ferry::grpc_server server;
-    std::unique_ptr<researcher::ResearcherService::Stub> stub;
-};
 
 TEST(grpc_server_calls, serve_a_peer_that_polls_and_replies) {
     plain_peer peer;

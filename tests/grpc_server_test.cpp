@@ -1,6 +1,6 @@
 #include <ferry/grpc_server.hpp>
 
-#include "loopback.hpp"
+#include "plain_peer.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -186,7 +186,53 @@ TEST(grpc_server, what_cant_be_encoded_ends_as_such_and_is_not_sent) {
     EXPECT_EQ(pair.server.send(deep, "node").wait().kind, ferry::outcome_kind::encode_failed);
 }
 
-TEST(grpc_server, debug_logs_messages_and_nodes) {
+TEST(grpc_server, debug_logs_each_message_in_and_out_by_one_line) {
+    std::mutex mutex;
+    std::vector<std::string> lines, node_lines;
+    const auto keep_in = [&](std::vector<std::string>& all) {
+        return [&](ferry::log_level, const std::string& text) {
+            const std::lock_guard lock(mutex);
+            all.push_back(text);
+        };
+    };
+    auto options = server_options();
+    options.debug = true;
+    options.log = keep_in(lines);
+    ferry::grpc_server server(options);
+    server.start();
+    auto dial = client_options("node", server.port());
+    dial.debug = true;
+    dial.log = keep_in(node_lines);
+    ferry::grpc_client node(dial, [](const ferry::task& task) {
+        task.log("INFO", "at work");
+        task.reply({{"done", true}});
+    });
+    node.start();
+    ASSERT_TRUE(server.wait_for_nodes(1, patience));
+    const ferry::message asked{{"request_id", "r"}, {"__type_message__", {{"module", "m"}, {"class", "PingRequest"}}}};
+    ASSERT_TRUE(server.request(asked, "node").get());
+    node.stop();
+    server.stop();
+
+    using testing::Contains;
+    using testing::MatchesRegex;
+    const std::string there = "localhost:" + std::to_string(server.port());
+    EXPECT_THAT(lines, Contains(std::string("node node is ACTIVE")));
+    for (const auto* line : {"out node=node class=PingRequest request_id=r bytes=[0-9]+ attempt=1 age=[0-9]+ms",
+                             "in node=node class=- request_id=r bytes=[0-9]+ attempt=1 age=[0-9]+ms",
+                             "in node=node class=Log request_id=- bytes=[0-9]+ attempt=- age=-"}) {
+        EXPECT_THAT(lines, Contains(MatchesRegex(line)).Times(1));
+    }
+    for (const auto* line : {" class=PingRequest request_id=r bytes=[0-9]+ attempt=- age=[0-9]+ms"}) {
+        EXPECT_THAT(node_lines, Contains(MatchesRegex("in node=" + there + line)).Times(1));
+    }
+    for (const auto* line : {" class=- request_id=r bytes=[0-9]+ attempt=1 age=[0-9]+ms",
+                             " class=Log request_id=- bytes=[0-9]+ attempt=- age=-"}) {
+        EXPECT_THAT(node_lines, Contains(MatchesRegex("out node=" + there + line)).Times(1));
+    }
+}
+
+TEST(grpc_server, a_message_that_is_not_sent_a_second_time_is_logged_with_its_attempt) {
     std::mutex mutex;
     std::vector<std::string> lines;
     auto options = server_options();
@@ -195,13 +241,118 @@ TEST(grpc_server, debug_logs_messages_and_nodes) {
         const std::lock_guard lock(mutex);
         lines.push_back(text);
     };
-    tls_pair pair(echo, options);
-    ASSERT_TRUE(pair.connected());
-    ASSERT_TRUE(pair.server.request({{"request_id", "r"}}, "node").get());
+    plain_peer peer(options);
+    auto cut = peer.open_poll("plain");
+    auto sent = peer.server.send({{"request_id", "r"}, {"data", some_bytes(10'000'000)}}, "plain");
+    ASSERT_TRUE(cut->read());
+    cut->cancel();
+    auto again = peer.open_poll("plain");
+    ASSERT_TRUE(again->read_all());
+    auto next = peer.open_poll("plain");
+    EXPECT_EQ(sent.wait().attempts, 2);
+    next->cancel();
     const std::lock_guard lock(mutex);
-    EXPECT_THAT(lines, testing::IsSupersetOf({testing::StartsWith("node node is ACTIVE"),
-                                              testing::StartsWith("out node=node request_id=r bytes="),
-                                              testing::StartsWith("in node=node request_id=r bytes=")}));
+    EXPECT_THAT(lines, testing::Contains(testing::MatchesRegex("out .*request_id=r .*attempt=2 age=[0-9]+ms")));
+}
+
+TEST(grpc_server, a_message_goes_from_node_to_node_as_the_bytes_it_came_in) {
+    plain_peer peer;
+    auto a = peer.open_poll("a");
+    auto b = peer.open_poll("b");
+    ASSERT_TRUE(peer.server.wait_for_nodes({"a", "b"}, patience));
+    const auto message = peer.encoded({{"__type_message__", {{"module", "m"}, {"class", "OverlayMessage"}}},
+                                       {"node_id", "a"},
+                                       {"dest_node_id", "b"},
+                                       {"overlay", some_bytes(5'000'000)}});
+    const auto odd_order = message + std::string();  // nothing is encoded anew
+    EXPECT_EQ(peer.reply({{1, 1, odd_order}}).error_code(), grpc::StatusCode::OK);
+    std::string got;
+    ASSERT_TRUE(b->read_all(&got));
+    EXPECT_TRUE(got == message);
+    EXPECT_EQ(peer.server.counts().undelivered_forwards, 0U);
+    a->cancel();
+}
+
+TEST(grpc_server, a_message_for_a_node_that_nobody_knows_is_a_log_line_and_a_count) {
+    std::mutex mutex;
+    std::vector<std::string> lines;
+    auto options = server_options();
+    options.log = [&](ferry::log_level level, const std::string& text) {
+        const std::lock_guard lock(mutex);
+        if (level == ferry::log_level::warning) lines.push_back(text);
+    };
+    plain_peer peer(options);
+    auto a = peer.open_poll("a");
+    ASSERT_TRUE(peer.server.wait_for_nodes({"a"}, patience));
+    EXPECT_EQ(peer.reply({{1, 1,
+                           peer.encoded({{"__type_message__", {{"module", "m"}, {"class", "OverlayMessage"}}},
+                                         {"node_id", "a"},
+                                         {"dest_node_id", "nobody"}})}})
+                  .error_code(),
+              grpc::StatusCode::OK);
+    EXPECT_EQ(peer.server.counts().undelivered_forwards, 1U);
+    const std::lock_guard lock(mutex);
+    EXPECT_THAT(lines, testing::ElementsAre(HasSubstr("node nobody has never polled")));
+}
+
+TEST(grpc_server, lists_what_is_pending) {
+    plain_peer peer;
+    auto poll = peer.open_poll("plain");
+    ASSERT_TRUE(peer.server.wait_for_nodes({"plain"}, patience));
+    auto asked = peer.server.request({{"request_id", "r"}}, "plain");
+    auto queued = peer.server.send({{"x", 1}}, "plain");
+    const auto pending = peer.server.pending();
+    ASSERT_EQ(pending.size(), 2U);
+    EXPECT_EQ(pending[0].node, "plain");
+    EXPECT_NE(pending[0].wants_reply, pending[1].wants_reply);
+    asked.cancel();
+    queued.cancel();
+    asked.wait();
+    queued.wait();
+    EXPECT_TRUE(peer.server.pending().empty());
+    poll->cancel();
+}
+
+TEST(grpc_server, an_empty_node_id_is_a_misuse) {
+    ferry::grpc_server server(server_options());
+    server.start();
+    EXPECT_EQ(thrown_by([&] { server.send({}, ""); }), ferry::errc::invalid_argument);
+    EXPECT_EQ(thrown_by([&] { server.request({}, ""); }), ferry::errc::invalid_argument);
+}
+
+TEST(grpc_server, keepalive_that_a_peer_would_not_bear_is_refused) {
+    auto options = server_options();
+    options.keepalive.every = 999ms;
+    ferry::grpc_server server(options);
+    EXPECT_EQ(thrown_by([&] { server.start(); }), ferry::errc::invalid_argument);
+    auto dial = client_options("node", 1);
+    dial.keepalive.answer_within = 0ms;
+    ferry::grpc_client node(dial, echo);
+    EXPECT_EQ(thrown_by([&] { node.start(); }), ferry::errc::invalid_argument);
+}
+
+TEST(grpc_server, is_mounted_in_a_server_of_the_users_own) {
+    auto options = server_options(ferry::server_security{});  // the users' own server has the credentials
+    ferry::grpc_server server(options);
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort("localhost:0", grpc::InsecureServerCredentials(), &port);
+    server.mount(builder);
+    EXPECT_EQ(thrown_by([&] { server.mount(builder); }), ferry::errc::invalid_argument);
+    EXPECT_EQ(thrown_by([&] { server.send({}, "node"); }), ferry::errc::not_started);
+    const auto users_own = builder.BuildAndStart();
+    ASSERT_TRUE(users_own);
+    server.start();
+    EXPECT_TRUE(server.is_alive());
+    EXPECT_EQ(server.port(), 0);
+    ferry::grpc_client node(client_options("node", static_cast<std::uint16_t>(port)), echo);
+    node.start();
+    ASSERT_TRUE(server.wait_for_nodes(1, patience));
+    EXPECT_TRUE(server.request({{"data", some_bytes(5'000'000)}}, "node").get());
+    server.stop();
+    EXPECT_FALSE(server.is_alive());
+    node.stop(0ms);
+    users_own->Shutdown();
 }
 
 /// Breaks its contract: it lets another library's exceptions out.

@@ -36,6 +36,7 @@ struct task_options {
     std::chrono::milliseconds expires_after = 1h;
     std::optional<std::chrono::milliseconds> reply_within{};
     bool keep_while_disconnected = false;
+    std::string label{};
 };
 
 inline task_options request(std::string id) { return {.request_id = std::move(id), .wants_reply = true}; }
@@ -84,6 +85,12 @@ public:
     struct delivery_record {
         int ticket;
         int call;
+    };
+    struct begun_record {
+        std::string node, label;
+        std::uint64_t bytes;
+        int attempt;
+        std::chrono::steady_clock::duration age;
     };
 
     explicit virtual_world(ferry::dispatch_limits limits = {}, Retry retry = {},
@@ -156,12 +163,27 @@ public:
         auto encoded = std::make_shared<const ferry::payload>(ferry::bytes::copy(content));
         kept->tickets[encoded.get()] = ticket;
         kept->payloads.push_back(encoded);
-        feed(
-            ferry::events::submitted<int>{node, std::move(encoded), options.request_id, options.wants_reply, ticket,
-                                          options.expires_after, options.reply_within, options.keep_while_disconnected},
-            [&](ferry::task_key key) { keys[ticket] = key; });
+        feed(ferry::events::submitted<int>{node, std::move(encoded), options.request_id, options.wants_reply, ticket,
+                                           options.expires_after, options.reply_within, options.keep_while_disconnected,
+                                           options.label},
+             [&](ferry::task_key key) { keys[ticket] = key; });
         return ticket;
     }
+
+    /// Node `from` sends a message to node `to`; its end is told to ticket 0. Returns the call, see `answers`.
+    int forward(const std::string& from, const std::string& to, std::size_t size = 1) {
+        const int call = ++last_reply_;
+        const std::vector<std::uint8_t> content(size, 'f');
+        auto encoded = std::make_shared<const ferry::payload>(ferry::bytes::copy(content));
+        kept->tickets[encoded.get()] = 0;
+        kept->payloads.push_back(encoded);
+        ferry::events::submitted<int> task{to, std::move(encoded)};
+        task.expires_after = std::chrono::hours(1);
+        feed(ferry::events::forward_arrived<int, int>{call, from, std::move(task)});
+        return call;
+    }
+
+    void handle_unclaimed() { feed(ferry::events::unclaimed_handled{}); }
 
     void withdraw(int ticket) { feed(ferry::events::withdrawn{keys.at(ticket)}); }
 
@@ -265,6 +287,7 @@ public:
     std::vector<int> end_order;
     std::map<int, ferry::errc> answers;  ///< to replies
     std::vector<delivery_record> deliveries;
+    std::vector<begun_record> begun;
     std::map<ferry::task_key, int> attempts;  ///< as last written to the store
     std::map<int, std::vector<std::uint64_t>> progress;
     std::vector<std::string> unclaimed, warnings, statuses;
@@ -390,6 +413,7 @@ private:
     struct sink {
         virtual_world& w;
 
+        void operator()(ferry::effects::begun e) { w.begun.push_back({e.node, e.label, e.bytes, e.attempt, e.age}); }
         void operator()(ferry::effects::send_range<int> e) {
             auto& p = w.polls.at(e.call);
             EXPECT_FALSE(p.over) << "a range for poll " << e.call << ", which is over";

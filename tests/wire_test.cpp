@@ -654,7 +654,7 @@ constexpr std::array status_table{
     status_row{errc::idle_timeout, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::bad_chunk, grpc::StatusCode::INVALID_ARGUMENT, errc::protocol_error},
     status_row{errc::too_large, grpc::StatusCode::RESOURCE_EXHAUSTED, errc::too_large},
-    status_row{errc::queue_full, grpc::StatusCode::RESOURCE_EXHAUSTED, errc::too_large},
+    status_row{errc::queue_full, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::encode_failed, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::decode_failed, grpc::StatusCode::INVALID_ARGUMENT, errc::protocol_error},
     status_row{errc::not_permitted, grpc::StatusCode::PERMISSION_DENIED, errc::not_permitted},

@@ -15,20 +15,29 @@
 
 namespace ferry {
 
+/// A name or address, as the server's certificate has it, and a port.
+struct host_and_port {
+    std::string host = "localhost";
+    std::uint16_t port = 50051;
+};
+
 /// Where a researcher's server is, and how it is known.
 struct researcher_address {
     std::string host = "localhost";  ///< as the server's certificate names it
     std::uint16_t port = 50051;
-    server_trust trust{};  ///< `pinned_certificate{file}`, `trust_on_first_use{file}` or `plain_text{}`
+    server_trust trust{};                  ///< `pinned_certificate{file}`, `trust_on_first_use{file}` or `plain_text{}`
+    std::vector<host_and_port> also_at{};  ///< tried in turn after a failure, for a server that moves between them
 };
 
 /// What a client is made with.
 struct client_options {
     std::string node_id;                            ///< unique among the server's nodes
+    std::string node_name{};                        ///< for people, in the original's messages; without it `node_id`
     std::vector<researcher_address> researchers{};  ///< all of them are served, at the same time
     bool debug = false;                             ///< log each message in and out
     std::function<void(log_level, const std::string&)> log = log_to_stderr;  ///< called from any thread; must be quick
 
+    keepalive_options keepalive{};
     intake_limits limits{};                                           ///< for each researcher
     chunk_limits tasks{};                                             ///< what a researcher may send
     std::chrono::milliseconds reply_age = std::chrono::hours(24);     ///< a reply that waits for longer expires

@@ -9,15 +9,16 @@
 // A poll carries one task. That the node has it shows in its next poll over the same connection, or in a reply; a poll over
 // another connection, or a disconnection, is a failed delivery.
 //
-// Here is what each event sets going. The rules are in three parts, each built upon those before it:
+// Here is what each event sets going. The rules are in four parts, each built upon those before it:
 // `detail/dispatch_nodes.hpp` (who is there), `detail/dispatch_journal.hpp` (what the store has),
-// `detail/dispatch_lanes.hpp` (whose turn it is, and its delivery).
+// `detail/dispatch_replies.hpp` (what was answered), `detail/dispatch_lanes.hpp` (whose turn it is, and its delivery).
 #pragma once
 
 #include <ferry/chunk.hpp>
 #include <ferry/detail/dispatch_journal.hpp>
 #include <ferry/detail/dispatch_lanes.hpp>
 #include <ferry/detail/dispatch_nodes.hpp>
+#include <ferry/detail/dispatch_replies.hpp>
 #include <ferry/detail/dispatch_state.hpp>
 #include <ferry/detail/wake_ups.hpp>
 #include <ferry/dispatch_events.hpp>
@@ -29,10 +30,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 namespace ferry {
 
@@ -84,13 +85,14 @@ public:
             return refuse(outcome_kind::too_large, errc::too_large,
                           "a payload of " + std::to_string(size) + " bytes is beyond the server's limit");
         }
-        if (n.queued_tasks >= limits_.max_queued_tasks || n.queued_bytes + size > limits_.max_queued_bytes) {
+        if (is_full(n, size)) {
             return refuse(outcome_kind::queue_full, errc::queue_full,
                           "the queue of node " + e.node + " is full: " + std::to_string(n.queued_tasks) + " tasks, " +
                               std::to_string(n.queued_bytes) + " bytes");
         }
         task& t = journal_.add(n, now.steady);
         t.record.request_id = std::move(e.request_id);
+        t.label = std::move(e.label);
         t.record.content = std::move(e.content);
         t.record.accepted = now.system;
         t.record.expires = detail::later(now.system, e.expires_after);
@@ -151,22 +153,29 @@ public:
         check_drained(sink);
     }
 
-    /// While the journal, which may hold the request, is being acquired, the reply is kept.
     template <class Sink>
     void step(events::reply_arrived<reply_call, reply> e, instant now, Sink&& sink) {
         node* n = nodes_.find(e.node);
-        if (!n) {
-            sink(effects::answer_reply<reply_call>{std::move(e.call), errc::node_unknown,
-                                                   "a reply of node " + e.node + ", which has never polled"});
-            return;
-        }
-        if (n->acquiring && !e.request_id.empty() && !n->request(e.request_id)) {
-            n->early_replies.push_back({std::move(e.call), e.request_id, std::move(e.reply)});
-            return;
-        }
-        take_reply(*n, std::move(e.call), e.request_id, std::move(e.reply), sink);
+        if (!n) return refuse_stranger(std::move(e.call), e.node, sink);
+        replies_.arrived(*n, std::move(e), sink);
         lanes_.pump(*n, now, sink);
         check_drained(sink);
+    }
+
+    /// A full queue is told to the sender; a node that nobody knows is not its business.
+    template <class Sink>
+    void step(events::forward_arrived<reply_call, ticket> e, instant now, Sink&& sink) {
+        if (!nodes_.find(e.from)) return refuse_stranger(std::move(e.call), e.from, sink);
+        const node* to = nodes_.find(e.task.node);
+        const bool full = to && is_full(*to, e.task.content->size());
+        sink(effects::answer_reply<reply_call>{std::move(e.call), full ? errc::queue_full : errc::ok,
+                                               full ? "the queue of node " + e.task.node + " is full" : ""});
+        if (!full) step(std::move(e.task), now, sink);
+    }
+
+    template <class Sink>
+    void step(events::unclaimed_handled, instant, Sink&&) {
+        replies_.handled();
     }
 
     template <class Sink>
@@ -201,9 +210,7 @@ public:
         } else {
             journal_.give_up(*n, status, now, sink);
         }
-        for (auto& each : std::exchange(n->early_replies, {})) {
-            take_reply(*n, std::move(each.call), each.request_id, std::move(each.content), sink);
-        }
+        replies_.take_early(*n, sink);
         lanes_.pump(*n, now, sink);
         check_drained(sink);
     }
@@ -233,9 +240,7 @@ public:
                 lanes_.take(n, now, sink);
             }
             nodes_.release_parked(n, errc::stopped, stopping_text, now, sink);
-            for (auto& each : std::exchange(n.early_replies, {})) {
-                sink(effects::answer_reply<reply_call>{std::move(each.call), errc::stopped, stopping_text});
-            }
+            replies_.refuse_early(n, errc::stopped, stopping_text, sink);
             n.acquiring = false;
             n.forget_tasks();
         }
@@ -252,6 +257,25 @@ public:
     template <class Take>
     void for_each_node(Take&& take) const {
         for (const auto& [id, n] : nodes_) take(n.info());
+    }
+
+    /// Each task that has been accepted and not yet ended, of one node after another.
+    template <class Take>
+    void for_each_task(Take&& take) const {
+        journal_.for_each_open([&](const task& t) {
+            take(pending_task{*t.owner->id, t.record.request_id, t.record.content ? t.record.content->size() : 0,
+                              t.record.attempts, t.record.accepted, t.record.taken, t.record.wants_reply});
+        });
+    }
+
+    /// Attempts and age of the open task that a reply answers; nothing where there is none.
+    std::optional<std::pair<int, std::chrono::steady_clock::duration>> open_request(const std::string& node_id,
+                                                                                    const std::string& request_id,
+                                                                                    instant now) const {
+        const node* n = nodes_.find(node_id);
+        const task* t = n ? n->request(request_id) : nullptr;
+        if (!t) return std::nullopt;
+        return std::pair{t->record.attempts, now.steady - t->accepted};
     }
 
     /// Nodes that are not DISCONNECTED.
@@ -271,30 +295,21 @@ private:
         return n && n->carried && n->carried->on == on ? n : nullptr;
     }
 
-    /// One more sender waits for the task. Of several that wait for its reply, the longest limit counts.
+    template <class Sink>
+    void refuse_stranger(reply_call&& call, const std::string& id, Sink& sink) {
+        sink(effects::answer_reply<reply_call>{std::move(call), errc::node_unknown,
+                                               "a reply of node " + id + ", which has never polled"});
+    }
+
+    bool is_full(const node& n, std::uint64_t more) const {
+        return n.queued_tasks >= limits_.max_queued_tasks || n.queued_bytes + more > limits_.max_queued_bytes;
+    }
+
+    /// One more sender waits for the task.
     template <class Sink>
     void join(task& t, events::submitted<ticket>& e, instant now, Sink& sink) {
         t.tickets.push_back(std::move(e.ticket));
-        if (!e.wants_reply) return;
-        const std::optional due = e.reply_within ? detail::later(now.steady, *e.reply_within) : time_point::max();
-        t.reply_due = std::max(t.reply_due, due);
-        t.record.wants_reply = true;
-        nodes_.arm(*t.owner, *t.reply_due, sink);
-    }
-
-    template <class Sink>
-    void take_reply(node& n, reply_call from, const std::string& request_id, reply content, Sink& sink) {
-        task* t = n.request(request_id);
-        const bool wanted = t && t->reply_due;
-        if (wanted) {
-            t->answer = std::move(content);
-        } else {
-            sink(effects::unclaimed_reply<reply>{*n.id, request_id, std::move(content)});
-        }
-        sink(effects::answer_reply<reply_call>{std::move(from), errc::ok, {}});
-        if (!t) return;
-        journal_.end(*t, {wanted ? outcome_kind::replied : outcome_kind::taken, errc::ok, {}, t->record.attempts},
-                     sink);
+        replies_.expect(t, e, now, sink);
     }
 
     template <class Sink>
@@ -302,28 +317,13 @@ private:
         lanes_.cut_idle(n, now, sink);
         if (nodes_.has_gone(n, now, sink)) lanes_.node_gone(n, now, sink);
         lanes_.expire_waiting(n, now, sink);
-        expire_requests(n, now, sink);
+        replies_.expire(n, now, sink);
         lanes_.pump(n, now, sink);
         nodes_.arm(n, next_wake(n, now.steady), sink);
     }
 
-    template <class Sink>
-    void expire_requests(node& n, instant now, Sink& sink) {
-        if (!n.requests) return;
-        std::vector<task*> late;
-        for (const auto& [id, t] : *n.requests) {
-            if (t->reply_due && *t->reply_due <= now.steady) late.push_back(t);
-        }
-        for (task* t : late) {
-            journal_.end(*t, {outcome_kind::expired, errc::expired, "no reply came in time", t->record.attempts}, sink);
-        }
-    }
-
     time_point next_wake(const node& n, time_point now) const {
-        auto when = std::min(nodes_.next_wake(n), lanes_.next_wake(n, now));
-        if (!n.requests) return when;
-        for (const auto& [id, t] : *n.requests) when = std::min(when, t->reply_due.value_or(when));
-        return when;
+        return std::min({nodes_.next_wake(n), lanes_.next_wake(n, now), replies_.next_wake(n)});
     }
 
     template <class Sink>
@@ -339,6 +339,7 @@ private:
     dispatch_limits limits_;
     detail::dispatch_nodes<Types> nodes_{limits_};
     detail::dispatch_journal<Types> journal_{nodes_};
+    detail::dispatch_replies<Types> replies_{limits_, nodes_, journal_};
     detail::dispatch_lanes<Types> lanes_;
     bool stopping_ = false;
     bool drained_ = false;

@@ -29,8 +29,16 @@ struct dispatch_limits {
     std::size_t max_queued_tasks = 10'000;                                  ///< of one node
     std::uint64_t max_queued_bytes = std::uint64_t{64} << 30;               ///< of one node's queue
     std::uint64_t max_payload_bytes = std::uint64_t{16} << 30;              ///< of one task
+    std::size_t max_unclaimed_replies = 10'000;                             ///< that wait for their handler
     std::chrono::milliseconds disconnect_after = std::chrono::seconds{10};  ///< without a poll
     std::chrono::milliseconds idle_limit = std::chrono::seconds{60};        ///< of a transfer that stands still
+};
+
+/// The bounds of what nodes send.
+struct inbound_limits {
+    std::size_t max_uploads = 10'000;                                 ///< open at the same time
+    std::uint64_t max_bytes = std::uint64_t{4} << 30;                 ///< of replies that are coming or not yet decoded
+    std::chrono::milliseconds idle_limit = std::chrono::seconds{60};  ///< of an upload that stands still
 };
 
 /// Key of a task in the core; never 0 for a task that was accepted.
@@ -44,12 +52,13 @@ template <class Ticket>
 struct submitted {
     std::string node;
     std::shared_ptr<const payload> content;
-    std::string request_id;
+    std::string request_id{};
     bool wants_reply = false;
     Ticket ticket{};
     std::chrono::milliseconds expires_after{};
     std::optional<std::chrono::milliseconds> reply_within{};
     bool keep_while_disconnected = false;
+    std::string label{};  // what the message is, for logs
 };
 
 /// A node opened a poll over a connection, whose name is unique among those open.
@@ -93,6 +102,17 @@ struct reply_arrived {
     Reply reply;
 };
 
+/// A node sends a message to another node; what becomes of it is reported to the (empty) ticket.
+template <class ReplyCall, class Ticket>
+struct forward_arrived {
+    ReplyCall call;
+    const std::string& from;
+    submitted<Ticket> task;
+};
+
+/// The handler for an unclaimed reply has returned.
+struct unclaimed_handled {};
+
 /// The task is ended, for all tickets that have joined it.
 struct withdrawn {
     task_key key;
@@ -112,6 +132,15 @@ struct stop_forced {};
 }  // namespace events
 
 namespace effects {
+
+/// A delivery of a task begins; for logs.
+struct begun {
+    const std::string& node;
+    const std::string& label;
+    std::uint64_t bytes;
+    int attempt;
+    std::chrono::steady_clock::duration age;  // since it was accepted
+};
 
 /// Write this range of the content to the call; after the last chunk end the call well.
 template <class Call>
@@ -153,7 +182,7 @@ struct progressed {
     std::uint64_t sent;
 };
 
-/// A reply came that nobody waits for.
+/// A reply came that nobody waits for. `unclaimed_handled` is awaited for it.
 template <class Reply>
 struct unclaimed_reply {
     const std::string& node;

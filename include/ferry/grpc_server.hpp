@@ -73,37 +73,27 @@ public:
         core_->on_unclaimed_reply = std::move(handler);
     }
 
-    /// Listens, and waits for a first node as the options say. Throws `error`: `bind_failed`, `bad_credentials`,
-    /// `invalid_argument`. A server starts once.
+    /// Registers the service with a gRPC server of your own, which may serve others beside it, and sets what nodes need:
+    /// the sizes of messages and the pings. Call it instead of listening: then build and start your server, then `start`
+    /// this one. To end, `stop` this one, shut yours down, and only then let this one go. Of the options host, port, ssl
+    /// and the ages of connections are yours.
+    void mount(grpc::ServerBuilder& builder) {
+        const std::lock_guard lock(lifecycle_);
+        if (service_ || stopped_) throw error(errc::invalid_argument, "mount: the server is in use already");
+        register_with(builder);
+        mounted_ = true;
+    }
+
+    /// Listens, unless it is mounted, and waits for a first node as the options say. Throws `error`: `bind_failed`,
+    /// `bad_credentials`, `invalid_argument`. A server starts once.
     void start() {
         const auto& options = core_->options();
         const auto patience = MAX_GRPC_SERVER_SETUP_TIMEOUT();
         {
             const std::lock_guard lock(lifecycle_);
-            if (server_ || stopped_)
+            if (started_ || stopped_)
                 throw error(errc::invalid_argument, "start: the server was started before; make a new one");
-            keep_callback_queue();
-            grpc::ServerBuilder builder;
-            const auto target = to_target(options.host, options.port);
-            int bound = 0;
-            service_ = std::make_unique<researcher_service>(core_);
-            builder.AddListeningPort(target, server_credentials(options.ssl), &bound);
-            builder.RegisterService(service_.get());
-            builder.SetMaxReceiveMessageSize(wire::max_grpc_message_bytes);
-            builder.SetMaxSendMessageSize(wire::max_grpc_message_bytes);
-            builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-            builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
-            builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-            builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
-            builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
-            server_ = builder.BuildAndStart();
-            if (!server_ || bound == 0) {
-                server_.reset();
-                throw error(errc::bind_failed, "can't listen on " + target +
-                                                   ": is the port in use, the address not of this machine, " +
-                                                   "or do key and certificate not fit each other?");
-            }
-            port_ = static_cast<std::uint16_t>(bound);
+            if (!service_) listen();
             started_ = true;
         }
         if (options.wait_for_first_node && !wait_for_nodes(1, patience)) {
@@ -120,13 +110,13 @@ public:
         const auto deadline = std::chrono::steady_clock::now() + within;
         const std::lock_guard lock(lifecycle_);
         if (stopped_.exchange(true)) return;
-        if (server_) core_->drain(deadline);
+        if (service_) core_->drain(deadline);
         core_->force_stop();
         if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
         core_->stop_callbacks(std::max(deadline, std::chrono::steady_clock::now() + std::chrono::seconds(1)));
         started_ = false;
         server_.reset();
-        service_.reset();
+        if (!mounted_) service_.reset();
     }
 
     /// The same with the deadline of the options.
@@ -151,13 +141,16 @@ public:
     }
 
     /// Sends to one node; ends when the node has taken it. Never blocks on the network. Large binaries are shared, not
-    /// copied. Throws only `error{not_started}`; all else is the delivery's outcome.
+    /// copied. Throws only `error`: `not_started`, or `invalid_argument` for an empty node id; all else is the outcome.
     delivery send(message_type message, const std::string& node_id, const send_options& how = {}) {
         check_started("send");
+        check_node_id("send", node_id);
         auto id = message_traits<message_type>::request_id(message);
         outcome failed;
+        auto label = core_->label_of(message);
         auto content = core_->encode(std::move(message), failed);
-        return delivery(core_->submit(node_id, std::move(content), failed, std::move(id), false, how));
+        return delivery(
+            core_->submit(node_id, std::move(content), failed, std::move(id), false, how, std::move(label)));
     }
 
     /// Sends to all nodes that are not DISCONNECTED. The message is encoded once.
@@ -165,11 +158,12 @@ public:
         check_started("broadcast");
         const auto id = message_traits<message_type>::request_id(message);
         outcome failed;
+        const auto label = core_->label_of(message);
         const auto content = core_->encode(std::move(message), failed);
         std::vector<delivery> all;
         for (const auto& node : core_->get_all_nodes()) {
             if (node.status == node_status::disconnected) continue;
-            all.emplace_back(core_->submit(node.id, content, failed, id, false, how));
+            all.emplace_back(core_->submit(node.id, content, failed, id, false, how, label));
         }
         return all;
     }
@@ -183,19 +177,27 @@ public:
     std::vector<request_handle> request(message_type message, const std::vector<std::string>& node_ids,
                                         const send_options& how = {}) {
         check_started("request");
+        for (const auto& node : node_ids) check_node_id("request", node);
         auto id = message_traits<message_type>::request_id(message);
         if (id.empty()) message_traits<message_type>::set_request_id(message, id = random_id());
         outcome failed;
+        const auto label = core_->label_of(message);
         const auto content = core_->encode(std::move(message), failed);
         std::vector<request_handle> all;
         all.reserve(node_ids.size());
-        for (const auto& node : node_ids) all.emplace_back(core_->submit(node, content, failed, id, true, how));
+        for (const auto& node : node_ids) all.emplace_back(core_->submit(node, content, failed, id, true, how, label));
         return all;
     }
 
     /// A snapshot, or nothing where no node of this id has ever polled.
     std::optional<node_info> get_node(const std::string& id) const { return core_->get_node(id); }
     std::vector<node_info> get_all_nodes() const { return core_->get_all_nodes(); }
+
+    /// What is open: accepted, and neither taken nor replied nor ended otherwise.
+    std::vector<pending_task> pending() const { return core_->pending(); }
+
+    /// What was lost, and what is held just now.
+    server_counts counts() const { return core_->counts(); }
 
     /// True from the end of `start` to the beginning of `stop`. Throws `error{not_started}` before `start`.
     bool is_alive() const {
@@ -206,17 +208,60 @@ public:
 private:
     using core_type = grpc_server_core<Serializer, Store, Retry, ChunkSize>;
 
+    void register_with(grpc::ServerBuilder& builder) {
+        const auto& keepalive = core_->options().keepalive;
+        keepalive.check();
+        keep_callback_queue();
+        service_ = std::make_unique<researcher_service>(core_);
+        builder.RegisterService(service_.get());
+        builder.SetMaxReceiveMessageSize(wire::max_grpc_message_bytes);
+        builder.SetMaxSendMessageSize(wire::max_grpc_message_bytes);
+        builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
+        builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+        builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, to_int(keepalive.every));
+        builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, to_int(keepalive.answer_within));
+    }
+
+    void listen() {
+        const auto& options = core_->options();
+        const auto target = to_target(options.host, options.port);
+        const auto credentials = server_credentials(options.ssl);
+        int bound = 0;
+        grpc::ServerBuilder builder;
+        register_with(builder);
+        builder.AddListeningPort(target, credentials, &bound);
+        builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+        if (options.max_connection_age.count() > 0) {
+            builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, to_int(options.max_connection_age));
+            builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, to_int(options.max_connection_age_grace));
+        }
+        server_ = builder.BuildAndStart();
+        if (!server_ || bound == 0) {
+            server_.reset();
+            service_.reset();
+            throw error(errc::bind_failed, "can't listen on " + target +
+                                               ": is the port in use, the address not of this machine, " +
+                                               "or do key and certificate not fit each other?");
+        }
+        port_ = static_cast<std::uint16_t>(bound);
+    }
+
+    static void check_node_id(const char* what, const std::string& id) {
+        if (id.empty()) throw error(errc::invalid_argument, std::string(what) + ": the node's id is empty");
+    }
+
     void check_started(const char* what) const {
         if (!started_) throw error(errc::not_started, std::string(what) + ": the server is not started");
     }
 
-    std::shared_ptr<core_type> core_;
+    const std::shared_ptr<core_type> core_;
     std::mutex lifecycle_;
     std::unique_ptr<researcher_service> service_;
     std::unique_ptr<grpc::Server> server_;
     std::atomic<std::uint16_t> port_{0};
     std::atomic<bool> started_{false};
     std::atomic<bool> stopped_{false};
+    bool mounted_ = false;
 };
 
 /// What a pack of policies comes to.

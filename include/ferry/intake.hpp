@@ -304,7 +304,7 @@ private:
             sink(intake_effects::run_task<task>{next.key, std::move(next.work)});
         }
         if (wants_connection() && now.steady >= resume_) {
-            if (std::exchange(old_connection_, false)) sink(intake_effects::reconnect{});
+            if (std::exchange(old_connection_, false)) sink(intake_effects::reconnect{failures_ > 0});
             if (wants_poll()) {
                 poll_ = {++last_id_, now.steady, now.steady};
                 sink(intake_effects::open_poll{poll_.id});

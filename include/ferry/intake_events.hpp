@@ -93,6 +93,7 @@ struct reply_submitted {
     Ticket ticket{};
     std::shared_ptr<const payload> content;
     std::chrono::milliseconds expires_after = std::chrono::milliseconds::max();
+    std::string label{};  // what the message is, for logs
 };
 
 /// The range that was asked for has been written, and the stream goes on.
@@ -133,7 +134,9 @@ struct stop_forced {};
 namespace intake_effects {
 
 /// Calls that begin from now on go over a new connection, which no earlier poll has used; those under way keep theirs.
-struct reconnect {};
+struct reconnect {
+    bool after_failure;  // then another address of the server may do better
+};
 
 /// Poll the server, over the connection of the poll before unless `reconnect` came in between.
 struct open_poll {
@@ -152,9 +155,13 @@ struct run_task {
     Task task;
 };
 
-/// Begin an upload's call; its first range follows.
+/// Begin an upload's call; its first range follows. The rest is for logs.
 struct open_upload {
     std::uint64_t upload_id;
+    const std::string& label;
+    std::uint64_t bytes;
+    int attempt;
+    std::chrono::steady_clock::duration age;  // since it was submitted
 };
 
 /// Write this range of the content to the call; after the last chunk half-close it and read its final status.

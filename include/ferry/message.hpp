@@ -29,6 +29,9 @@ inline void from_json(const message& m, bytes& value) { value = m.get_ref<const 
 
 /// What the transport has to know of a message type: the ids that tie a reply to its request and to its node. Specialise
 /// it for a type of your own. The functions that get an id return an empty string where the message has none.
+///
+/// Two more are used where the trait has them: `class_name(m)` names the message's class, for logs; `destination(m)` is
+/// the node to which a server hands a node's message on, unchanged, instead of taking it as a reply (empty: none).
 template <class M>
 struct message_traits;
 
@@ -38,6 +41,17 @@ struct message_traits<message> {
     static std::string node_id(const message& m) { return text(m, "node_id"); }
     static void set_request_id(message& m, const std::string& id) { set(m, "request_id", id); }
     static void set_node_id(message& m, const std::string& id) { set(m, "node_id", id); }
+
+    /// Of Fed-BioMed's messages, which hold it beside their fields.
+    static std::string class_name(const message& m) {
+        const auto type = m.is_object() ? m.find("__type_message__") : m.end();
+        return type != m.end() ? text(*type, "class") : std::string();
+    }
+
+    /// Only Fed-BioMed's OverlayMessage goes from node to node.
+    static std::string destination(const message& m) {
+        return class_name(m) == "OverlayMessage" ? text(m, "dest_node_id") : std::string();
+    }
 
 private:
     static std::string text(const message& m, const char* key) {
@@ -63,5 +77,22 @@ concept message_type = std::movable<M> && requires(M& m, const M& c, const std::
     message_traits<M>::set_request_id(m, id);
     message_traits<M>::set_node_id(m, id);
 };
+
+namespace detail {
+
+/// Empty where the message has none.
+template <class M>
+std::string class_of(const M& m) {
+    if constexpr (requires { message_traits<M>::class_name(m); }) return message_traits<M>::class_name(m);
+    return {};
+}
+
+template <class M>
+std::string destination_of(const M& m) {
+    if constexpr (requires { message_traits<M>::destination(m); }) return message_traits<M>::destination(m);
+    return {};
+}
+
+}  // namespace detail
 
 }  // namespace ferry

@@ -7,6 +7,7 @@
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cstddef>
@@ -14,6 +15,7 @@
 #include <cstdlib>
 #include <functional>
 #include <iostream>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -47,6 +49,22 @@ inline std::chrono::seconds GRPC_SERVER_SETUP_TIMEOUT() {
 /// How long `start` waits for a first node.
 inline std::chrono::seconds MAX_GRPC_SERVER_SETUP_TIMEOUT() { return 20 * server_setup_timeout(); }
 
+/// How a side notices that the other one is gone: by pings, also where nothing else is sent. Both sides send them.
+struct keepalive_options {
+    std::chrono::milliseconds every = std::chrono::seconds(60);  ///< at least 1 s; a server ends what pings faster
+    std::chrono::milliseconds answer_within = std::chrono::seconds(20);  ///< else the connection is lost
+
+    /// Throws `error{invalid_argument}` where the peer would not bear them.
+    void check() const {
+        if (every < std::chrono::seconds(1) || answer_within <= std::chrono::milliseconds(0)) {
+            throw error(errc::invalid_argument, "options.keepalive: give at least 1 s for `every`, which is " +
+                                                    std::to_string(every.count()) + " ms, and more than 0 for " +
+                                                    "`answer_within`, which is " +
+                                                    std::to_string(answer_within.count()) + " ms");
+        }
+    }
+};
+
 enum class log_level { debug, info, warning };
 
 /// Writes warnings, and in debug all, to the standard error stream.
@@ -67,12 +85,25 @@ struct server_options {
     bool wait_for_first_node =
         true;  ///< `start` returns when a first node is there, or after MAX_GRPC_SERVER_SETUP_TIMEOUT
     dispatch_limits limits{};
-    chunk_limits replies{};                                             ///< what a node may send
+    inbound_limits inbound{};  ///< what all nodes may send at the same time
+    chunk_limits replies{};    ///< what a node may send in one message
+    keepalive_options keepalive{};
+    std::chrono::milliseconds max_connection_age{0};  ///< then nodes must connect anew; 0: never
+    std::chrono::milliseconds max_connection_age_grace = std::chrono::minutes(10);  ///< for what is under way then
     std::chrono::milliseconds task_age = std::chrono::hours(1);         ///< a task that is queued for longer expires
     std::size_t max_waiting_feedback = 10'000;                          ///< of one node; past it the oldest is dropped
     std::size_t callback_threads = 4;                                   ///< for user code
     std::chrono::milliseconds stop_deadline = std::chrono::seconds(5);  ///< of `stop()`
 };
+
+namespace detail {
+
+/// Milliseconds as gRPC's arguments take them, which at their greatest mean never.
+inline int to_int(std::chrono::milliseconds time) {
+    return static_cast<int>(std::clamp<std::int64_t>(time.count(), 0, std::numeric_limits<int>::max()));
+}
+
+}  // namespace detail
 
 /// How one message is sent, where it differs from the options.
 struct send_options {

@@ -159,8 +159,7 @@ inline grpc::Status to_status(errc reason, const std::string& text) {
         case errc::decode_failed:
         case errc::protocol_error:
         case errc::invalid_argument: return as(grpc::StatusCode::INVALID_ARGUMENT);
-        case errc::too_large:
-        case errc::queue_full: return as(grpc::StatusCode::RESOURCE_EXHAUSTED);
+        case errc::too_large: return as(grpc::StatusCode::RESOURCE_EXHAUSTED);
         case errc::not_permitted: return as(grpc::StatusCode::PERMISSION_DENIED);
         default: return as(grpc::StatusCode::UNAVAILABLE);
     }

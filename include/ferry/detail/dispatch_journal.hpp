@@ -69,6 +69,13 @@ public:
         conclude(t, sink);
     }
 
+    template <class Take>
+    void for_each_open(Take&& take) const {
+        for (const auto& [key, t] : tasks_) {
+            if (!t.is_over()) take(t);
+        }
+    }
+
     /// Reports all that is left as stopped. The store keeps what was not settled.
     template <class Sink>
     void abandon(Sink& sink) {

@@ -90,6 +90,7 @@ public:
             delivery{n.current, n.connection, t.record.content, cutter(t.record.content->size()), now.steady, &t});
         ++carrying_;
         nodes_.arm(n, later(now.steady, limits_.idle_limit), sink);
+        sink(effects::begun{*n.id, t.label, t.record.content->size(), t.record.attempts, now.steady - t.accepted});
         send_next(n, sink);
     }
 

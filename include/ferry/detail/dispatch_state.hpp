@@ -46,6 +46,7 @@ struct dispatch_task {
     time_point accepted, expires, not_before = time_point::min();
     std::optional<time_point> reply_due;  // none: nobody here waits for a reply
     std::string carried_over;             // the connection of the last delivery
+    std::string label;                    // for logs
     std::vector<typename Types::ticket> tickets;
     outcome how;
     std::optional<typename Types::reply> answer;

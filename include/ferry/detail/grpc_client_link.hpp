@@ -10,6 +10,7 @@
 #include <ferry/detail/executor.hpp>
 #include <ferry/detail/grpc_client_calls.hpp>
 #include <ferry/detail/grpc_connection.hpp>
+#include <ferry/detail/message_log.hpp>
 #include <ferry/intake.hpp>
 #include <ferry/message.hpp>
 #include <ferry/task.hpp>
@@ -45,7 +46,7 @@ public:
     grpc_client_link(std::shared_ptr<const client_options> options, researcher_address address, Serializer serializer,
                      Retry retry, std::shared_ptr<const handler> on_task, std::shared_ptr<executor> callbacks)
         : options_(std::move(options)),
-          connection_(std::move(address)),
+          connection_(std::move(address), options_->keepalive),
           serializer_(std::move(serializer)),
           on_task_(std::move(on_task)),
           callbacks_(std::move(callbacks)),
@@ -94,10 +95,10 @@ public:
         const auto made = std::make_shared<state>(this->weak_from_this(), researcher());
         try {
             if (traits::node_id(answer).empty()) traits::set_node_id(answer, options_->node_id);
+            auto label = options_->debug ? message_label(answer) : std::string();
             auto content = std::make_shared<const payload>(serializer_.encode(std::move(answer)));
             made->set_total(content->size());
-            if (options_->debug) debug("out " + researcher() + " bytes=" + std::to_string(content->size()));
-            intake_events::reply_submitted<ticket> e{made, std::move(content), options_->reply_age};
+            intake_events::reply_submitted<ticket> e{made, std::move(content), options_->reply_age, std::move(label)};
             run([&](auto& core, auto& sink) { made->set_key(core.step(std::move(e), now(), sink)); });
         } catch (const error& e) {
             const bool large = e.code() == errc::too_large;
@@ -110,6 +111,11 @@ public:
     void send_feedback(feedback what) override {
         std::visit([&](auto& each) { each.node_id = options_->node_id; }, what);
         auto content = std::make_shared<const std::string>(wire::to_proto(what, {}).SerializeAsString());
+        if (options_->debug) {
+            const bool is_log = std::holds_alternative<log_line>(what);
+            debug(message_line("out", researcher(), message_label(is_log ? "Log" : "Scalar", ""), content->size(), {},
+                               {}));
+        }
         post_event(intake_events::feedback_submitted{std::move(content)});
     }
 
@@ -136,7 +142,7 @@ public:
         const auto end = to_end(status);
         if (end == poll_end::well && task) {
             const auto size = task->size();
-            post_event(intake_events::task_arrived<bytes>{id, std::move(*task), size});
+            post_event(intake_events::task_arrived<arrived_task>{id, {std::move(*task), now().steady}, size});
         }
         post_event(intake_events::poll_ended{id, end, status.error_message()});
     }
@@ -155,8 +161,12 @@ public:
     }
 
 private:
+    struct arrived_task {
+        bytes content;
+        std::chrono::steady_clock::time_point when;
+    };
     struct types {
-        using task = bytes;
+        using task = arrived_task;
         using ticket = grpc_client_link::ticket;
         using retry = Retry;
         using chunk_size = ChunkSize;
@@ -187,9 +197,13 @@ private:
     struct cancel {
         std::shared_ptr<Call> call;
     };
-    using later = std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, intake_effects::run_task<bytes>,
-                               open_upload, send_range, cancel<reply_upload>, send_feedback_call, cancel<feedback_call>,
-                               intake_effects::warning, intake_effects::wake_at>;
+    struct debug_note {
+        std::string text;
+    };
+    using later =
+        std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, intake_effects::run_task<arrived_task>,
+                     open_upload, send_range, cancel<reply_upload>, send_feedback_call, cancel<feedback_call>,
+                     intake_effects::warning, intake_effects::wake_at, debug_note>;
 
     struct sink {
         grpc_client_link& link;
@@ -208,6 +222,9 @@ private:
         void operator()(intake_effects::open_upload e) {
             auto call = std::make_shared<reply_upload>(link.shared_from_this(), e.upload_id);
             link.uploads_[e.upload_id] = call;
+            if (link.options_->debug) {
+                kept.push(debug_note{message_line("out", link.researcher(), e.label, e.bytes, e.attempt, e.age)});
+            }
             kept.push(open_upload{std::move(call), e.upload_id});
         }
         void operator()(intake_effects::send_range e) {
@@ -272,7 +289,7 @@ private:
 
     using channels = server_connection::channels;
 
-    void perform(intake_effects::reconnect) { connection_.drop(); }
+    void perform(intake_effects::reconnect e) { connection_.drop(e.after_failure); }
 
     template <class Use, class Fail>
     void with_channels(Use use, Fail fail) {
@@ -316,34 +333,41 @@ private:
 
     // --- tasks ----------------------------------------------------------------------------------------------------------
 
-    void perform(intake_effects::run_task<bytes> e) {
+    void perform(intake_effects::run_task<arrived_task> e) {
         callbacks_->post("\1tasks " + researcher(),
-                         [self = this->shared_from_this(), key = e.key, content = std::move(e.task)]() mutable {
-                             self->run_task(std::move(content));
+                         [self = this->shared_from_this(), key = e.key, work = std::move(e.task)]() mutable {
+                             self->run_task(std::move(work));
                              self->post_event(intake_events::task_returned{key});
                          });
     }
 
     /// A task that can't be decoded, or whose callback throws, costs just that task.
-    void run_task(bytes content) {
+    void run_task(arrived_task work) {
+        std::optional<basic_task<message_type>> task;
         try {
-            if (options_->debug) debug("in " + researcher() + " bytes=" + std::to_string(content.size()));
-            auto decoded = serializer_.decode(std::exchange(content, {}));
-            if (*on_task_) (*on_task_)(basic_task<message_type>(this->shared_from_this(), std::move(decoded)));
+            const auto size = work.content.size();
+            auto decoded = serializer_.decode(std::exchange(work.content, {}));
+            if (options_->debug) {
+                debug(message_line("in", researcher(), message_label(decoded), size, {}, now().steady - work.when));
+            }
+            task.emplace(this->shared_from_this(), std::move(decoded));
+            if (*on_task_) (*on_task_)(*task);
         } catch (const std::exception& e) {
-            report("a task failed: " + std::string(e.what()));
+            report(task, "a task failed: " + std::string(e.what()));
         } catch (...) {
-            report("a task failed with an exception that is no std::exception");
+            report(task, "a task failed with an exception that is no std::exception");
         }
     }
 
-    void report(const std::string& text) {
+    void report(const std::optional<basic_task<message_type>>& task, const std::string& text) {
         warn(text);
         send_feedback(log_line{{}, "ERROR", text});
+        (void)task;
     }
 
     void perform(const intake_effects::warning& e) { warn(e.text); }
     void perform(intake_effects::wake_at e) { alarm_.at(e.when); }
+    void perform(const debug_note& e) { debug(e.text); }
 
     void warn(const std::string& text) const {
         if (options_->log) options_->log(log_level::warning, researcher() + ": " + text);

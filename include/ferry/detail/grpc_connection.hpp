@@ -1,6 +1,6 @@
 // layer 4
 // A node's connections to one server: made when they are first needed, dropped when they are of no more use, and then made
-// anew, so that the server sees another connection.
+// anew, so that the server sees another connection; after a failure to the next of its addresses.
 #pragma once
 
 #include <ferry/client_options.hpp>
@@ -13,10 +13,12 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace ferry::detail {
 
@@ -27,20 +29,27 @@ public:
         grpc::GenericStub uploads;  // over a connection of their own, so that nothing waits behind their bulk
     };
 
-    explicit server_connection(researcher_address address)
-        : address_(std::move(address)), name_(to_target(address_.host, address_.port)) {}
+    server_connection(researcher_address address, keepalive_options keepalive)
+        : places_{{address.host, address.port}},
+          trust_(std::move(address.trust)),
+          keepalive_(keepalive),
+          name_(to_target(address.host, address.port)) {
+        places_.insert(places_.end(), address.also_at.begin(), address.also_at.end());
+    }
 
-    /// "host:port".
+    /// "host:port", of the first address.
     const std::string& name() const noexcept { return name_; }
 
     /// Throws `error` where the trust can't be used. A certificate that is still to be fetched is no error.
     void check() {
-        if (!has_to_fetch(address_.trust)) get();
+        keepalive_.check();
+        if (!has_to_fetch(trust_)) get();
     }
 
-    void drop() {
+    void drop(bool go_elsewhere) {
         const std::lock_guard lock(mutex_);
         channels_.reset();
+        if (go_elsewhere) at_ = (at_ + 1) % places_.size();
     }
 
     /// Calls `use(channels)`, or `fail(text)` where there can't be any. At once, but for a certificate that has to be fetched
@@ -56,7 +65,7 @@ public:
             }
             use(*over);
         };
-        if (has_to_fetch(address_.trust)) {
+        if (has_to_fetch(trust_)) {
             blocking.post("\1connect " + name_, std::move(run));
         } else {
             run();
@@ -67,28 +76,34 @@ private:
     std::shared_ptr<channels> get() {
         const std::lock_guard lock(mutex_);
         if (!channels_) {
-            const auto credentials = channel_credentials(address_.trust, address_.host, address_.port);
-            channels_ = std::make_shared<channels>(
-                channels{grpc::GenericStub(channel(credentials)), grpc::GenericStub(channel(credentials))});
+            const auto& [host, port] = places_[at_];
+            const auto target = to_target(host, port);
+            const auto credentials = channel_credentials(trust_, host, port);
+            channels_ = std::make_shared<channels>(channels{grpc::GenericStub(channel(target, credentials)),
+                                                            grpc::GenericStub(channel(target, credentials))});
         }
         return channels_;
     }
 
-    std::shared_ptr<grpc::Channel> channel(const std::shared_ptr<grpc::ChannelCredentials>& credentials) const {
+    std::shared_ptr<grpc::Channel> channel(const std::string& target,
+                                           const std::shared_ptr<grpc::ChannelCredentials>& credentials) const {
         grpc::ChannelArguments args;
         args.SetMaxReceiveMessageSize(wire::max_grpc_message_bytes);
         args.SetMaxSendMessageSize(wire::max_grpc_message_bytes);
         args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a new channel is a new connection
-        args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
-        args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+        args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, to_int(keepalive_.every));
+        args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, to_int(keepalive_.answer_within));
         args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
         args.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-        return grpc::CreateCustomChannel(name_, credentials, args);
+        return grpc::CreateCustomChannel(target, credentials, args);
     }
 
-    const researcher_address address_;
+    std::vector<host_and_port> places_;
+    const server_trust trust_;
+    const keepalive_options keepalive_;
     const std::string name_;
     std::mutex mutex_;
+    std::size_t at_ = 0;  // of the places
     std::shared_ptr<channels> channels_;
 };
 

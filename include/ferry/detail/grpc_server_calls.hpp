@@ -1,5 +1,6 @@
 // layer 4
-// The server's three methods as reactors. They carry bytes and report events; what is to happen is decided by the host.
+// The service, and the long poll as a reactor. It carries bytes and reports events; what is to happen is decided by the host.
+// Uploads have a header of their own, `detail/grpc_reply_call.hpp`.
 //
 // Each call keeps itself alive from its start to OnDone. Its own mutex guards all that it has, its operations and its one
 // Finish; no event is reported under it.
@@ -7,6 +8,7 @@
 
 #include <ferry/researcher.grpc.pb.h>
 #include <ferry/chunk.hpp>
+#include <ferry/detail/grpc_reply_call.hpp>
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
 #include <ferry/payload.hpp>
@@ -28,19 +30,15 @@ namespace ferry::detail {
 inline constexpr std::size_t max_node_id_bytes = 1024;
 
 class poll_call;
-class reply_call;
 
 /// Who the calls report to, from gRPC's threads; must not block.
-class server_calls_host {
+class server_calls_host : public reply_call_host {
 public:
-    virtual ~server_calls_host() = default;
     virtual void poll_opened(std::shared_ptr<poll_call> call) = 0;
     virtual void range_sent(const std::shared_ptr<poll_call>& call) = 0;
     virtual void poll_broken(const std::shared_ptr<poll_call>& call, errc reason, std::string text) = 0;
     virtual void poll_closed(const std::shared_ptr<poll_call>& call, bool clean) = 0;
-    virtual void reply_received(std::shared_ptr<reply_call> call, bytes content) = 0;
-    virtual void feedback_received(feedback from) = 0;
-    virtual chunk_limits reply_limits() const = 0;
+    virtual void feedback_received(feedback from, std::size_t bytes) = 0;
 };
 
 /// One long poll.
@@ -141,76 +139,6 @@ private:
     bool cancelled_ = false;
 };
 
-/// One upload; several replies may follow one another in it. The next is read once the one before was answered.
-class reply_call final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
-                         public std::enable_shared_from_this<reply_call> {
-public:
-    reply_call(std::shared_ptr<server_calls_host> host, grpc::ByteBuffer* response)
-        : host_(std::move(host)), chunks_(host_->reply_limits()) {
-        *response = wire::empty_message();
-    }
-
-    void open() {
-        const std::lock_guard lock(mutex_);
-        self_ = shared_from_this();
-        StartRead(&in_);
-    }
-
-    /// The reply that was received has been dealt with.
-    void answer(errc reason, const std::string& text) {
-        const std::lock_guard lock(mutex_);
-        if (reason != errc::ok) return finish(wire::to_status(reason, text));
-        if (!over_) StartRead(&in_);
-    }
-
-private:
-    void OnReadDone(bool ok) override {
-        std::unique_lock lock(mutex_);
-        if (!ok) return end_of_stream();
-        const auto read = wire::read_chunk(in_, chunks_);
-        in_.Clear();
-        if (read.code != errc::ok) return finish(wire::to_status(read.code, read.text));
-        if (!chunks_.complete()) {
-            if (!over_) StartRead(&in_);
-            return;
-        }
-        auto content = chunks_.take();
-        const auto self = self_;
-        lock.unlock();
-        self->host_->reply_received(self, std::move(content));
-    }
-
-    void OnCancel() override {
-        const std::lock_guard lock(mutex_);
-        finish(grpc::Status::CANCELLED);
-    }
-
-    void OnDone() override {
-        std::unique_lock lock(mutex_);
-        const auto self = std::move(self_);
-        lock.unlock();
-    }
-
-    // The two below are called under the mutex.
-
-    void end_of_stream() {
-        if (!chunks_.in_progress()) return finish(grpc::Status::OK);
-        finish(wire::to_status(errc::stream_broken, "the stream ended before its last chunk, after " +
-                                                        std::to_string(chunks_.received()) + " bytes"));
-    }
-
-    void finish(const grpc::Status& how) {
-        if (!std::exchange(over_, true)) Finish(how);
-    }
-
-    const std::shared_ptr<server_calls_host> host_;
-    std::mutex mutex_;
-    std::shared_ptr<reply_call> self_;
-    grpc::ByteBuffer in_;
-    chunk_assembler chunks_;
-    bool over_ = false;
-};
-
 /// The service, to be registered with one gRPC server.
 class researcher_service final
     : public researcher::ResearcherService::WithRawCallbackMethod_GetTaskUnary<
@@ -244,7 +172,7 @@ public:
         auto* reactor = context->DefaultReactor();
         feedback from;
         if (wire::from_proto(*request, from)) {
-            host_->feedback_received(std::move(from));
+            host_->feedback_received(std::move(from), request->ByteSizeLong());
             reactor->Finish(grpc::Status::OK);
         } else {
             reactor->Finish(wire::to_status(errc::protocol_error, "feedback must be a log or a scalar"));
@@ -253,7 +181,7 @@ public:
     }
 
 private:
-    std::shared_ptr<server_calls_host> host_;
+    const std::shared_ptr<server_calls_host> host_;
 };
 
 }  // namespace ferry::detail

@@ -9,10 +9,12 @@
 #include <ferry/detail/effect_buffer.hpp>
 #include <ferry/detail/executor.hpp>
 #include <ferry/detail/grpc_server_calls.hpp>
+#include <ferry/detail/message_log.hpp>
 #include <ferry/dispatch.hpp>
 #include <ferry/message.hpp>
 #include <ferry/server_options.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -49,7 +51,11 @@ public:
               [log = options_.log](const std::string& what) { log(log_level::warning, "a callback threw: " + what); }),
           decoders_(2, [log = options_.log](
                            const std::string& what) { log(log_level::warning, "decoding a reply threw: " + what); }),
-          alarm_([this] { post_event(events::time_passed{}); }) {}
+          uploads_(options_.inbound, options_.replies, [this](auto when) { alarm_.at(when); }),
+          alarm_([this] {
+              uploads_.time_passed();
+              post_event(events::time_passed{});
+          }) {}
 
     ~grpc_server_core() override { alarm_.stop(); }
 
@@ -72,15 +78,17 @@ public:
         return nullptr;
     }
 
+    /// For logs; empty where nobody wants them.
+    std::string label_of(const message_type& m) const { return options_.debug ? message_label(m) : std::string(); }
+
     ticket submit(const std::string& node, std::shared_ptr<const payload> content, const outcome& failed,
-                  std::string request_id, bool wants_reply, const send_options& how) {
+                  std::string request_id, bool wants_reply, const send_options& how, std::string label) {
         const auto made = std::make_shared<state>(this->shared_from_this(), node);
         if (!content) {
             made->end(failed, std::nullopt);
             return made;
         }
         made->set_total(content->size());
-        if (options_.debug) log_message("out", node, request_id, content->size());
         events::submitted<ticket> e{node,
                                     std::move(content),
                                     std::move(request_id),
@@ -88,7 +96,8 @@ public:
                                     made,
                                     how.expires_after.value_or(options_.task_age),
                                     how.reply_within,
-                                    how.keep_while_disconnected};
+                                    how.keep_while_disconnected,
+                                    std::move(label)};
         run([&](auto& core, auto& sink) { made->set_key(core.step(std::move(e), now(), sink)); });
         return made;
     }
@@ -104,6 +113,15 @@ public:
         dispatch_.for_each_node([&](node_info each) { all.push_back(std::move(each)); });
         return all;
     }
+
+    std::vector<pending_task> pending() const {
+        std::vector<pending_task> all;
+        const std::lock_guard lock(mutex_);
+        dispatch_.for_each_task([&](pending_task each) { all.push_back(std::move(each)); });
+        return all;
+    }
+
+    server_counts counts() const { return {undelivered_forwards_, dropped_feedback_, uploads_.held_bytes()}; }
 
     /// Waits until `enough(core)`, or the deadline, or a stop.
     template <class Enough>
@@ -126,6 +144,7 @@ public:
 
     void force_stop() {
         post_event(events::stop_forced{});
+        uploads_.stop();
         alarm_.stop();
     }
 
@@ -160,17 +179,22 @@ public:
                        });
     }
 
-    void feedback_received(feedback from) override {
-        if (!options_.on_message) return;
+    void feedback_received(feedback from, std::size_t bytes) override {
         const std::string node = node_of(from);
+        if (options_.debug) {
+            const bool is_log = std::holds_alternative<log_line>(from);
+            log_in(node, message_label(is_log ? "Log" : "Scalar", ""), bytes, std::nullopt);
+        }
+        if (!options_.on_message) return;
         const auto dropped = executor_.post_bounded(
             node, [self = this->shared_from_this(), from = std::move(from)] { self->options_.on_message(from); },
             options_.max_waiting_feedback);
+        dropped_feedback_ += dropped;
         if (dropped > 0)
             warn("node " + node + ": feedback comes faster than on_message takes it; the oldest was dropped");
     }
 
-    chunk_limits reply_limits() const override { return options_.replies; }
+    upload_guard& uploads() override { return uploads_; }
 
     // --- what handles want ----------------------------------------------------------------------------------------------
 
@@ -195,10 +219,17 @@ private:
     struct debug_note {
         std::string text;
     };
-    using later =
-        std::variant<effects::send_range<call>, effects::end_poll<call>,
-                     effects::answer_reply<std::shared_ptr<reply_call>>, effects::acquire_journal, effects::append_task,
-                     effects::update_task, effects::settle_task, effects::warning, effects::wake_at, debug_note>;
+    struct unhandled_reply {
+        std::string node;
+    };
+    struct undelivered_forward {
+        std::string node;
+        outcome how;
+    };
+    using later = std::variant<effects::send_range<call>, effects::end_poll<call>,
+                               effects::answer_reply<std::shared_ptr<reply_call>>, effects::acquire_journal,
+                               effects::append_task, effects::update_task, effects::settle_task, effects::warning,
+                               effects::wake_at, debug_note, undelivered_forward, unhandled_reply>;
 
     /// Keeps what reaches out of the server until the core is unlocked. What only enters a queue is done at once, so that
     /// it keeps the core's order.
@@ -211,14 +242,19 @@ private:
             kept.push(std::forward<Effect>(effect));
         }
         void operator()(effects::ended<ticket, message_type> e) {
-            if (e.ticket) e.ticket->end(std::move(e.how), std::move(e.reply));
+            if (e.ticket) return e.ticket->end(std::move(e.how), std::move(e.reply));
+            if (!e.how) kept.push(undelivered_forward{e.node, std::move(e.how)});
+        }
+        void operator()(effects::begun e) {
+            if (!server.options_.debug) return;
+            kept.push(debug_note{message_line("out", e.node, e.label, e.bytes, e.attempt, e.age)});
         }
         void operator()(effects::progressed<ticket> e) {
             if (e.ticket) e.ticket->progressed(e.sent);
         }
         void operator()(effects::unclaimed_reply<message_type> e) {
             if (server.on_unclaimed_reply) return server.unclaimed(e.node, std::move(e.reply));
-            note("a reply of node " + e.node + " that nobody waits for");
+            kept.push(unhandled_reply{e.node});
         }
         void operator()(effects::node_changed e) {
             server.nodes_changed_.notify_all();
@@ -263,6 +299,14 @@ private:
     void perform(const effects::warning& e) { warn(e.text); }
     void perform(const debug_note& e) { options_.log(log_level::debug, e.text); }
     void perform(effects::wake_at e) { alarm_.at(e.when); }
+    void perform(const unhandled_reply& e) {
+        post_event(events::unclaimed_handled{});
+        if (options_.debug) options_.log(log_level::debug, "a reply of node " + e.node + " that nobody waits for");
+    }
+    void perform(const undelivered_forward& e) {
+        ++undelivered_forwards_;
+        warn("a message from another node for node " + e.node + " is dropped: " + e.how.text);
+    }
 
     auto stored(task_key key) {
         return [weak = this->weak_from_this(), key](store_status status) {
@@ -289,7 +333,15 @@ private:
             warn(std::string("a reply is refused: ") + e.what());
             return call->answer(errc::decode_failed, e.what());
         }
-        if (options_.debug) log_message("in", node, request_id, content.size());
+        if (options_.debug) log_in(node, message_label(*message), content.size(), open_request(node, request_id));
+        if (auto to = destination_of(*message); !to.empty()) {
+            events::submitted<ticket> task{std::move(to), std::make_shared<const payload>(content)};
+            task.expires_after = options_.task_age;
+            task.keep_while_disconnected = true;
+            task.label = label_of(*message);
+            return post_event(
+                events::forward_arrived<std::shared_ptr<reply_call>, ticket>{call, node, std::move(task)});
+        }
         post_event(events::reply_arrived<std::shared_ptr<reply_call>, message_type>{call, node, request_id,
                                                                                     std::move(*message)});
     }
@@ -299,14 +351,29 @@ private:
         result.how.kind = outcome_kind::replied;
         result.message = std::move(reply);
         result.node = node;
-        executor_.post(
-            node, [self = this->shared_from_this(), result = std::move(result)] { self->on_unclaimed_reply(result); });
+        executor_.post(node, [self = this->shared_from_this(), result = std::move(result)] {
+            const handled_at_end handled{*self};
+            self->on_unclaimed_reply(result);
+        });
     }
 
-    void log_message(const char* direction, const std::string& node, const std::string& request_id,
-                     std::uint64_t size) const {
-        options_.log(log_level::debug, std::string(direction) + " node=" + node + " request_id=" +
-                                           (request_id.empty() ? "-" : request_id) + " bytes=" + std::to_string(size));
+    /// Also where the handler throws.
+    struct handled_at_end {
+        grpc_server_core& server;
+        ~handled_at_end() { server.post_event(events::unclaimed_handled{}); }
+    };
+
+    using attempt_and_age = std::optional<std::pair<int, std::chrono::steady_clock::duration>>;
+
+    void log_in(const std::string& node, const std::string& label, std::uint64_t bytes, attempt_and_age of) const {
+        options_.log(log_level::debug,
+                     message_line("in", node, label, bytes, of ? std::optional(of->first) : std::nullopt,
+                                  of ? std::optional(of->second) : std::nullopt));
+    }
+
+    attempt_and_age open_request(const std::string& node, const std::string& request_id) const {
+        const std::lock_guard lock(mutex_);
+        return dispatch_.open_request(node, request_id, now());
     }
 
     const server_options options_;
@@ -319,6 +386,9 @@ private:
     bool drained_ = false;
     executor executor_;  // for users' callbacks, which may wait for a reply
     executor decoders_;
+    std::atomic<std::uint64_t> undelivered_forwards_{0};
+    std::atomic<std::uint64_t> dropped_feedback_{0};
+    upload_guard uploads_;
     alarm alarm_;
 };
 

@@ -67,6 +67,7 @@ public:
         u.accepted = now;
         u.expires = after(now, e.expires_after);
         u.of = std::move(e.ticket);
+        u.label = std::move(e.label);
         u.in->ready.insert(key);
         bytes_ += size;
         arm(u, u.expires);
@@ -156,6 +157,7 @@ private:
         std::uint64_t id = 0;  // of the attempt under way
         lane* in = nullptr;
         ticket of{};
+        std::string label;
         std::shared_ptr<const payload> content;
         cutter chunks;
         chunk part{};
@@ -202,7 +204,7 @@ private:
         u.chunks = cutter(u.content->size());
         u.last_progress = now;
         arm(u, after(now, limits_.idle_limit));
-        sink(intake_effects::open_upload{u.id});
+        sink(intake_effects::open_upload{u.id, u.label, u.content->size(), u.attempts, now - u.accepted});
         send_next(u, sink);
     }
 

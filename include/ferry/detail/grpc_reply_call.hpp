@@ -1,0 +1,233 @@
+// layer 4
+// Uploads: the server's ReplyTask as a reactor, and the guard that all of them pass. A call carries bytes and reports
+// events; what is to happen is decided by the host, how fast it is read by the guard.
+//
+// Each call keeps itself alive from its start to OnDone. Its own mutex guards all that it has, its operations and its one
+// Finish; no event is reported under it. The guard's mutex is taken inside it, never the other way round.
+#pragma once
+
+#include <ferry/chunk.hpp>
+#include <ferry/detail/alarm.hpp>
+#include <ferry/detail/upload_gate.hpp>
+#include <ferry/dispatch_events.hpp>
+#include <ferry/error.hpp>
+#include <ferry/payload.hpp>
+#include <ferry/wire.hpp>
+
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ferry::detail {
+
+class reply_call;
+
+/// The uploads of one server. `wake_at(time)` is asked for a call of `time_passed` then.
+class upload_guard {
+public:
+    using gate = upload_gate<reply_call>;
+    using entry = gate::entry;
+    using time_point = gate::time_point;
+    using calls = std::vector<std::shared_ptr<reply_call>>;
+
+    upload_guard(inbound_limits limits, chunk_limits message, std::function<void(time_point)> wake_at)
+        : message_(message), wake_at_(std::move(wake_at)), gate_(limits) {}
+
+    const chunk_limits& message_limits() const noexcept { return message_; }
+
+    /// Nothing where the upload is refused.
+    std::optional<entry> open(reply_call* of) {
+        entry made;
+        bool opened = false;
+        run([&](time_point now, auto&) { opened = !stopped_ && gate_.open(of, now, made); });
+        return opened ? std::optional(made) : std::nullopt;
+    }
+
+    /// True where the call reads on now.
+    bool chunk(entry e, std::uint64_t bytes) {
+        bool more = false;
+        run([&](time_point now, auto&) { more = gate_.chunk(e, bytes, now); });
+        return more;
+    }
+
+    // What these return is to `read_on`, once the caller's mutex is released.
+    [[nodiscard]] calls whole(entry e, std::uint64_t bytes) {
+        return run([&](time_point now, auto& read_on) { gate_.whole(e, bytes, now, read_on); });
+    }
+    [[nodiscard]] calls handled(entry e) {
+        return run([&](time_point now, auto& read_on) { gate_.handled(e, now, read_on); });
+    }
+    [[nodiscard]] calls close(entry e) {
+        return run([&](time_point now, auto& read_on) { gate_.close(e, now, read_on); });
+    }
+
+    /// Ends those that have stood still for too long.
+    void time_passed();
+
+    /// Ends all of them, and refuses new ones.
+    void stop();
+
+    std::uint64_t held_bytes() const {
+        const std::lock_guard lock(mutex_);
+        return gate_.held_bytes();
+    }
+
+private:
+    template <class Step>
+    calls run(Step&& step);
+
+    const chunk_limits message_;
+    const std::function<void(time_point)> wake_at_;
+    mutable std::mutex mutex_;
+    gate gate_;
+    time_point announced_ = time_point::max();
+    bool stopped_ = false;
+};
+
+/// Who uploads report to, from gRPC's threads; must not block.
+class reply_call_host {
+public:
+    virtual ~reply_call_host() = default;
+    virtual upload_guard& uploads() = 0;
+    virtual void reply_received(std::shared_ptr<reply_call> call, bytes content) = 0;
+};
+
+/// One upload; several replies may follow one another in it. The next is read once the one before was answered.
+class reply_call final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
+                         public std::enable_shared_from_this<reply_call> {
+public:
+    reply_call(std::shared_ptr<reply_call_host> host, grpc::ByteBuffer* response)
+        : host_(std::move(host)), guard_(host_->uploads()), chunks_(guard_.message_limits()) {
+        *response = wire::empty_message();
+    }
+
+    void open() {
+        const std::lock_guard lock(mutex_);
+        self_ = shared_from_this();
+        entry_ = guard_.open(this);
+        if (entry_) return StartRead(&in_);
+        finish(wire::to_status(errc::queue_full, "the server takes no more uploads for now"));
+    }
+
+    /// The reply that was received has been dealt with.
+    void answer(errc reason, const std::string& text) {
+        upload_guard::calls others;
+        {
+            const std::lock_guard lock(mutex_);
+            if (reason != errc::ok) return finish(wire::to_status(reason, text));
+            if (over_) return;
+            others = guard_.handled(*entry_);
+            StartRead(&in_);
+        }
+        for (const auto& each : others) each->read_on();
+    }
+
+    /// From the guard: there is room again.
+    void read_on() {
+        const std::lock_guard lock(mutex_);
+        if (!over_) StartRead(&in_);
+    }
+
+    /// From the guard.
+    void end(errc reason, const std::string& text) {
+        const std::lock_guard lock(mutex_);
+        finish(wire::to_status(reason, text));
+    }
+
+private:
+    void OnReadDone(bool ok) override {
+        std::unique_lock lock(mutex_);
+        if (!ok) return end_of_stream();
+        const auto before = chunks_.received();
+        const auto read = wire::read_chunk(in_, chunks_);
+        in_.Clear();
+        if (read.code != errc::ok) return finish(wire::to_status(read.code, read.text));
+        const auto length = chunks_.received() - before;
+        if (!chunks_.complete()) {
+            if (!over_ && guard_.chunk(*entry_, length)) StartRead(&in_);
+            return;
+        }
+        auto content = chunks_.take();
+        const auto self = self_;
+        const auto others = guard_.whole(*entry_, length);
+        lock.unlock();
+        for (const auto& each : others) each->read_on();
+        self->host_->reply_received(self, std::move(content));
+    }
+
+    void OnCancel() override {
+        const std::lock_guard lock(mutex_);
+        finish(grpc::Status::CANCELLED);
+    }
+
+    void OnDone() override {
+        std::unique_lock lock(mutex_);
+        const auto self = std::move(self_);
+        const auto entry = std::exchange(entry_, std::nullopt);
+        lock.unlock();
+        if (!entry) return;
+        for (const auto& each : guard_.close(*entry)) each->read_on();
+    }
+
+    // The two below are called under the mutex.
+
+    void end_of_stream() {
+        if (!chunks_.in_progress()) return finish(grpc::Status::OK);
+        finish(wire::to_status(errc::stream_broken, "the stream ended before its last chunk, after " +
+                                                        std::to_string(chunks_.received()) + " bytes"));
+    }
+
+    void finish(const grpc::Status& how) {
+        if (!std::exchange(over_, true)) Finish(how);
+    }
+
+    const std::shared_ptr<reply_call_host> host_;
+    upload_guard& guard_;
+    std::mutex mutex_;
+    std::shared_ptr<reply_call> self_;
+    std::optional<upload_guard::entry> entry_;
+    grpc::ByteBuffer in_;
+    chunk_assembler chunks_;
+    bool over_ = false;
+};
+
+template <class Step>
+upload_guard::calls upload_guard::run(Step&& step) {
+    calls go_on;
+    std::optional<time_point> wake;
+    {
+        const auto read_on = [&](reply_call& each) { go_on.push_back(each.shared_from_this()); };
+        const std::lock_guard lock(mutex_);
+        step(now().steady, read_on);
+        if (const auto when = gate_.next_wake(); when < announced_) wake = announced_ = when;
+    }
+    if (wake) wake_at_(*wake);
+    return go_on;
+}
+
+inline void upload_guard::time_passed() {
+    const auto late = run([&](time_point now, auto& collect) {
+        gate_.time_passed(now, collect);
+        announced_ = time_point::max();
+    });
+    for (const auto& each : late) each->end(errc::idle_timeout, "the upload stood still");
+}
+
+inline void upload_guard::stop() {
+    const auto open = run([&](time_point, auto& collect) {
+        stopped_ = true;
+        gate_.for_each(collect);
+    });
+    for (const auto& each : open) each->end(errc::stopped, "the server is stopping");
+}
+
+}  // namespace ferry::detail

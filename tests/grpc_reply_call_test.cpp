@@ -1,0 +1,150 @@
+#include <ferry/detail/grpc_reply_call.hpp>
+
+#include "plain_peer.hpp"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+// Uploads that stand still, that are too many, or that are too much at the same time.
+
+namespace {
+
+using namespace loopback;
+using grpc::StatusCode;
+
+/// An upload that the test writes chunk by chunk.
+class open_upload {
+public:
+    explicit open_upload(plain_peer& peer) : writer_(peer.stub->ReplyTask(&context_, &nothing_)) {}
+    ~open_upload() {
+        context_.TryCancel();
+        finish();
+    }
+
+    bool write(int size, int iteration, const std::string& data) {
+        researcher::TaskResult chunk;
+        chunk.set_size(size);
+        chunk.set_iteration(iteration);
+        chunk.set_bytes_(data);
+        return writer_->Write(chunk);
+    }
+    grpc::Status finish() {
+        if (!finished_) {
+            writer_->WritesDone();
+            finished_ = writer_->Finish();
+        }
+        return *finished_;
+    }
+    /// Of the server's answer, without an end of this side's.
+    grpc::Status wait_for_answer() {
+        if (!finished_) finished_ = writer_->Finish();
+        return *finished_;
+    }
+
+private:
+    grpc::ClientContext context_;
+    researcher::Empty nothing_;
+    std::unique_ptr<grpc::ClientWriter<researcher::TaskResult>> writer_;
+    std::optional<grpc::Status> finished_;
+};
+
+void wait_until_held(const ferry::grpc_server& server, std::uint64_t bytes) {
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    while (server.counts().inbound_bytes < bytes && std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::yield();
+    }
+    ASSERT_GE(server.counts().inbound_bytes, bytes);
+}
+
+TEST(grpc_reply_call, an_upload_that_stands_still_is_ended) {
+    auto options = server_options();
+    options.inbound.idle_limit = 50ms;
+    plain_peer peer(options);
+    open_upload half(peer);
+    ASSERT_TRUE(half.write(2, 1, "half"));
+    const auto status = half.wait_for_answer();
+    EXPECT_EQ(status.error_code(), StatusCode::UNAVAILABLE);
+    EXPECT_NE(status.error_message().find("stood still"), std::string::npos) << status.error_message();
+    open_upload nothing(peer);
+    EXPECT_EQ(nothing.wait_for_answer().error_code(), StatusCode::UNAVAILABLE) << "also before its first chunk";
+    EXPECT_EQ(peer.server.counts().inbound_bytes, 0U);
+}
+
+TEST(grpc_reply_call, more_uploads_than_allowed_are_refused_and_may_come_later) {
+    auto options = server_options();
+    options.inbound.max_uploads = 1;
+    plain_peer peer(options);
+    auto poll = peer.open_poll("plain");
+    {
+        open_upload first(peer);
+        ASSERT_TRUE(first.write(2, 1, "half"));
+        wait_until_held(peer.server, 4);
+        EXPECT_EQ(peer.reply({}).error_code(), StatusCode::UNAVAILABLE);
+    }
+    const auto answer = peer.encoded({{"request_id", "r"}, {"node_id", "plain"}});
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    auto status = peer.reply({{1, 1, answer}});
+    while (!status.ok() && std::chrono::steady_clock::now() < deadline) status = peer.reply({{1, 1, answer}});
+    EXPECT_TRUE(status.ok()) << status.error_message();
+}
+
+/// More than the budget and all windows of flow control comes at the same time: all of it arrives, one after another.
+TEST(grpc_reply_call, concurrent_uploads_beyond_the_budget_wait_for_each_other_and_all_arrive) {
+    auto options = server_options();
+    options.inbound.max_bytes = 1'000'000;
+    std::atomic<std::uint64_t> most{0};
+    plain_peer peer(options);
+    auto poll = peer.open_poll("plain");
+    ASSERT_TRUE(peer.server.wait_for_nodes({"plain"}, patience));
+    constexpr int uploads = 6;
+    constexpr int chunks = 40;
+    std::vector<ferry::request_handle> asked;
+    for (int i = 0; i < uploads; ++i) {
+        asked.push_back(peer.server.request({{"request_id", std::to_string(i)}}, "plain"));
+    }
+    std::vector<std::thread> senders;
+    for (int i = 0; i < uploads; ++i) {
+        senders.emplace_back([&, i] {
+            const auto answer = peer.encoded({{"request_id", std::to_string(i)},
+                                              {"node_id", "plain"},
+                                              {"data", some_bytes(4'000'000, static_cast<std::uint64_t>(i))}});
+            const std::size_t length = answer.size() / chunks + 1;
+            open_upload upload(peer);
+            for (int k = 0; k < chunks; ++k) {
+                ASSERT_TRUE(upload.write(chunks, k + 1, answer.substr(static_cast<std::size_t>(k) * length, length)));
+                const auto held = peer.server.counts().inbound_bytes;
+                for (auto before = most.load(); before < held && !most.compare_exchange_weak(before, held);) {
+                }
+            }
+            EXPECT_TRUE(upload.finish().ok());
+        });
+    }
+    for (auto& each : senders) each.join();
+    for (int i = 0; i < uploads; ++i) {
+        const auto reply = asked[static_cast<std::size_t>(i)].get();
+        ASSERT_TRUE(reply) << reply.how.text;
+        EXPECT_EQ(reply.message.at("data").get<ferry::bytes>(), some_bytes(4'000'000, static_cast<std::uint64_t>(i)));
+    }
+    EXPECT_EQ(peer.server.counts().inbound_bytes, 0U);
+    // The budget, a whole message that is being handled and the oldest, and one chunk of each other.
+    EXPECT_LE(most.load(), 1'000'000U + 2 * 4'100'000U + uploads * 110'000U);
+    EXPECT_GT(most.load(), 0U);
+}
+
+TEST(grpc_reply_call, a_stop_ends_uploads_that_are_under_way) {
+    plain_peer peer;
+    open_upload half(peer);
+    ASSERT_TRUE(half.write(2, 1, "half"));
+    wait_until_held(peer.server, 4);
+    peer.server.stop(0ms);
+    EXPECT_EQ(half.wait_for_answer().error_code(), StatusCode::UNAVAILABLE);
+}
+
+}  // namespace
