@@ -59,10 +59,11 @@ public:
         return more;
     }
 
-    // What these return is to `read_on`, once the caller's mutex is released.
-    [[nodiscard]] calls whole(entry e, std::uint64_t bytes) {
-        return run([&](time_point now, auto& read_on) { gate_.whole(e, bytes, now, read_on); });
+    void whole(entry e, std::uint64_t bytes) {
+        run([&](time_point, auto&) { gate_.whole(e, bytes); });
     }
+
+    // What these return is to `read_on`, once the caller's mutex is released.
     [[nodiscard]] calls handled(entry e) {
         return run([&](time_point now, auto& read_on) { gate_.handled(e, now, read_on); });
     }
@@ -158,9 +159,8 @@ private:
         }
         auto content = chunks_.take();
         const auto self = self_;
-        const auto others = guard_.whole(*entry_, length);
+        guard_.whole(*entry_, length);
         lock.unlock();
-        for (const auto& each : others) each->read_on();
         self->host_->reply_received(self, std::move(content));
     }
 

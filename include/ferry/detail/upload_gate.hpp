@@ -1,7 +1,7 @@
 // layer 3
 // Which uploads a server reads on: so many at a time, so many bytes of unfinished or unhandled messages, and none that
-// stands still. Past the bytes only the oldest unfinished message goes on, so that it comes to its end and makes room; the
-// others are not read any further, and the network's flow control holds their senders. Nothing is lost by it.
+// stands still. Past the bytes nothing is read until the messages that have come are handled; where there are none, the
+// oldest unfinished one goes on to its end. The network's flow control holds the senders meanwhile: nothing is lost.
 //
 // A pure state machine without a lock: `Upload` is who sends, and is only handed through.
 #pragma once
@@ -40,7 +40,7 @@ public:
     bool chunk(entry e, std::uint64_t bytes, time_point now) {
         if (e->bytes == 0) e->place = unfinished_.insert(unfinished_.end(), e);
         take(e, bytes);
-        if (held_ >= limits_.max_bytes && unfinished_.front() != e) {
+        if (!has_room(e)) {
             rest(e);
             e->paused = true;
             return false;
@@ -50,13 +50,12 @@ public:
     }
 
     /// The last chunk of a message has come. The message counts until `handled`.
-    template <class ReadOn>
-    void whole(entry e, std::uint64_t bytes, time_point now, ReadOn&& read_on) {
+    void whole(entry e, std::uint64_t bytes) {
         if (e->bytes > 0) unfinished_.erase(e->place);
         take(e, bytes);
         e->finished = true;
+        ++handling_;
         rest(e);
-        let_go_on(now, read_on);
     }
 
     /// The message has been dealt with; the next one is read.
@@ -121,8 +120,10 @@ private:
 
     void give_back(entry e) {
         held_ -= std::exchange(e->bytes, 0);
-        e->finished = false;
+        if (std::exchange(e->finished, false)) --handling_;
     }
+
+    bool has_room(entry e) const { return held_ < limits_.max_bytes || (handling_ == 0 && unfinished_.front() == e); }
 
     /// It is read from; the longest without progress is in front.
     void touch(entry e, time_point now) {
@@ -140,7 +141,7 @@ private:
     template <class ReadOn>
     void let_go_on(time_point now, ReadOn&& read_on) {
         for (const entry e : unfinished_) {
-            if (held_ >= limits_.max_bytes && e != unfinished_.front()) return;
+            if (!has_room(e)) return;
             if (!e->paused) continue;
             touch(e, now);
             read_on(*e->of);
@@ -151,6 +152,7 @@ private:
     list reading_, resting_;
     std::list<entry> unfinished_;  // by the time of their first chunk
     std::uint64_t held_ = 0;
+    std::size_t handling_ = 0;
     std::size_t open_ = 0;
 };
 
