@@ -14,6 +14,7 @@
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -44,6 +45,7 @@ struct settings {
     std::size_t payload_mb = 256;
     std::size_t reply_mb = 64;
     int patience = 300;
+    std::string tell_node, tell_file;
 };
 
 /// Whole at once, so that whoever waits for the file reads all of it.
@@ -147,22 +149,32 @@ public:
     void exchange() {
         const auto payload = example::random_megabytes(given_.payload_mb, "researcher");
         const auto sha256 = example::sha256(payload);
-        std::printf("\nBroadcast of %zu MB, answered with %zu MB (1 MB = 1,048,576 bytes)\n\n", given_.payload_mb,
+        std::printf("\nBroadcast of %zu MB, answered with %zu MB (1 MB = 1,048,576 bytes)\n", given_.payload_mb,
                     given_.reply_mb);
+        if (!given_.tell_node.empty())
+            std::printf("In mid-transfer %s is killed (SIGKILL), and started again\n", given_.tell_node.c_str());
+        std::printf("\n");
         std::fflush(stdout);
 
         example::exchange_watch watch(board_);
         const auto requests = server_.request(
             {{"command", "exchange"}, {"payload", payload}, {"reply_mb", given_.reply_mb}}, nodes_, patience_);
+        const auto teller = tell_of_transfer(requests);
         watch.follow(requests);
         for (const auto& request : requests) {
-            const auto answer = answer_of(request.get());
+            const auto reply = request.get();
+            const auto answer = answer_of(reply);
             const auto received = answer.at("payload").get<ferry::bytes>();
             if (answer.at("sha256_of_received") != sha256)
                 throw std::runtime_error(request.node() + " got other bytes than were sent");
             if (received.size() != given_.reply_mb * example::megabyte ||
                 answer.at("sha256") != example::sha256(received))
                 throw std::runtime_error(request.node() + " sent other bytes than came");
+            if (reply.how.attempts > 1)
+                std::printf("\n  %s has it by delivery %d: it was lost in mid-transfer before\n",
+                            request.node().c_str(), reply.how.attempts);
+            else if (request.node() == given_.tell_node)
+                throw std::runtime_error(request.node() + " was to be disturbed, and got it by the first delivery");
         }
         std::printf("\n  all arrived: %zu x %zu bytes down, %zu x %zu bytes up; each SHA-256 agrees\n", nodes_.size(),
                     payload.size(), nodes_.size(), given_.reply_mb * example::megabyte);
@@ -187,6 +199,20 @@ private:
         options.on_message = [&board](const ferry::feedback& from) { board.put(from); };
         options.wait_for_first_node = false;  // they are waited for by number, once the port is told
         return options;
+    }
+
+    /// Once a part of the payload of the node in question is out, its name goes to the file: whoever waits there can
+    /// disturb the node in mid-transfer.
+    std::jthread tell_of_transfer(const std::vector<ferry::request_handle>& requests) const {
+        if (given_.tell_node.empty()) return {};
+        return std::jthread([&requests, node = given_.tell_node, file = given_.tell_file] {
+            for (const auto& request : requests) {
+                if (request.node() != node) continue;
+                while (request.sent_bytes() == 0 && !request.wait_for(1ms)) {
+                }
+                std::ofstream(file) << node << std::endl;
+            }
+        });
     }
 
     /// All nodes' answers, in the nodes' order.
@@ -259,6 +285,10 @@ int main(int argc, char** argv) {
     app.add_option("--reply-mb", given.reply_mb, "What each node sends back, in MB")->check(CLI::Range(1, 4095));
     app.add_option("--patience", given.patience, "How long to wait for nodes, and for each reply, in seconds")
         ->check(CLI::Range(1, 86'400));
+    auto* tell_node = app.add_option("--tell-of", given.tell_node,
+                                     "A node that will be disturbed while its payload is on its way: see --tell-to");
+    app.add_option("--tell-to", given.tell_file, "The file (a FIFO, say) to write that node's name to, just then")
+        ->needs(tell_node);
     CLI11_PARSE(app, argc, argv);
 
     try {

@@ -37,7 +37,8 @@ if [[ ! -x $programs/researcher || ! -x $programs/node ]]; then
 fi
 
 nodes=4
-seconds=180 # for the whole job
+victim=node-2 # killed while its payload is on its way, and started again
+seconds=180   # for the whole job
 
 # Keys, logs and the port are kept where nobody else can read them, and go when the job ends, as do all its processes.
 umask 077
@@ -72,9 +73,11 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
     -addext "subjectAltName=DNS:localhost,IP:127.0.0.1" -keyout "$folder/server.key" -out "$folder/server.pem" \
     2>"$folder/openssl.log" || fail "openssl could not make a certificate" openssl
 
+mkfifo "$folder/in-transfer"
 timeout --foreground "$seconds" "$programs/researcher" --port 0 --port-file "$folder/port" --nodes "$nodes" \
     --key "$folder/server.key" --cert "$folder/server.pem" --data examples/data/breast_cancer.csv \
-    --payload-mb "${FERRY_EXAMPLE_PAYLOAD_MB:-256}" --reply-mb "${FERRY_EXAMPLE_REPLY_MB:-64}" --patience 60 &
+    --payload-mb "${FERRY_EXAMPLE_PAYLOAD_MB:-256}" --reply-mb "${FERRY_EXAMPLE_REPLY_MB:-64}" --patience 60 \
+    --tell-of "$victim" --tell-to "$folder/in-transfer" &
 names[$!]=researcher
 researcher=$!
 until [[ -e $folder/port ]]; do
@@ -82,19 +85,32 @@ until [[ -e $folder/port ]]; do
     sleep 0.05
 done
 
+# start_node I: starts node-I. What it prints goes to a log.
+start_node() {
+    "$programs/node" --id "node-$1" --researcher "localhost:$(<"$folder/port")" --cert "$folder/server.pem" \
+        --shard "$1/$nodes" --data examples/data/breast_cancer.csv >>"$folder/node-$1.log" 2>&1 &
+    names[$!]=node-$1
+}
 for ((i = 1; i <= nodes; ++i)); do
-    timeout --foreground "$seconds" "$programs/node" --id "node-$i" --researcher "localhost:$(<"$folder/port")" \
-        --cert "$folder/server.pem" --shard "$i/$nodes" --data examples/data/breast_cancer.csv \
-        >"$folder/node-$i.log" 2>&1 &
-    names[$!]=node-$i
+    start_node "$i"
+    [[ node-$i != "$victim" ]] || victim_process=$!
 done
+
+# The researcher writes to the FIFO when a part of the victim's payload is out.
+(read -r _ <"$folder/in-transfer" && kill -KILL "$victim_process") &
+names[$!]=killer
 
 # All end by themselves, the nodes when the researcher tells them to. The first failure ends the job.
 while ((${#names[@]} > 0)); do
     status=0
-    wait -n -p ended "${!names[@]}" || status=$?
+    wait -n -p ended "${!names[@]}" 2>/dev/null || status=$? # bash would tell of the killed one
     name=${names[$ended]}
     unset "names[$ended]"
+    if [[ $name == "$victim" && $status -eq 137 && -n $victim_process ]]; then
+        victim_process=""
+        start_node "${victim#node-}"
+        continue
+    fi
     case $status in
         0) ;;
         130) exit 130 ;; # interrupted

@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -138,7 +140,23 @@ TEST(grpc_reply_call, concurrent_uploads_beyond_the_budget_wait_for_each_other_a
     EXPECT_GT(most.load(), 0U);
 }
 
-TEST(grpc_reply_call, a_stop_ends_uploads_that_are_under_way) {
+TEST(grpc_reply_call, a_stop_lets_uploads_come_to_their_end_and_takes_no_new_ones) {
+    plain_peer peer;
+    open_upload half(peer);
+    ASSERT_TRUE(half.write(2, 1, "half"));
+    wait_until_held(peer.server, 4);
+    auto stopping = std::async(std::launch::async, [&] { peer.server.stop(patience); });
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    auto late = peer.reply({});
+    while (late.ok() && std::chrono::steady_clock::now() < deadline) late = peer.reply({});
+    EXPECT_EQ(late.error_code(), StatusCode::UNAVAILABLE);
+    EXPECT_EQ(stopping.wait_for(0s), std::future_status::timeout);
+    ASSERT_TRUE(half.write(2, 2, "x"));
+    EXPECT_EQ(half.finish().error_code(), StatusCode::INVALID_ARGUMENT) << "it was read to its end, and is no message";
+    stopping.get();
+}
+
+TEST(grpc_reply_call, a_stop_ends_uploads_that_are_under_way_after_its_deadline) {
     plain_peer peer;
     open_upload half(peer);
     ASSERT_TRUE(half.write(2, 1, "half"));

@@ -18,6 +18,7 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -68,13 +69,23 @@ public:
         return run([&](time_point now, auto& read_on) { gate_.handled(e, now, read_on); });
     }
     [[nodiscard]] calls close(entry e) {
-        return run([&](time_point now, auto& read_on) { gate_.close(e, now, read_on); });
+        return run([&](time_point now, auto& read_on) {
+            gate_.close(e, now, read_on);
+            if (stopped_) closed_.notify_all();
+        });
     }
 
     /// Ends those that have stood still for too long.
     void time_passed();
 
-    /// Ends all of them, and refuses new ones.
+    /// Takes no new ones, and waits until the open ones have come to their end; false where the deadline came first.
+    bool drain(time_point deadline) {
+        std::unique_lock lock(mutex_);
+        stopped_ = true;
+        return closed_.wait_until(lock, deadline, [this] { return gate_.open_uploads() == 0; });
+    }
+
+    /// Ends all of them, and takes no new ones.
     void stop();
 
     std::uint64_t held_bytes() const {
@@ -89,6 +100,7 @@ private:
     const chunk_limits message_;
     const std::function<void(time_point)> wake_at_;
     mutable std::mutex mutex_;
+    std::condition_variable closed_;
     gate gate_;
     time_point announced_ = time_point::max();
     bool stopped_ = false;

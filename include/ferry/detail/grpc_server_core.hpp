@@ -138,8 +138,11 @@ public:
             core.step(events::stop_requested{}, now(), sink);
         });
         nodes_changed_.notify_all();
-        std::unique_lock lock(mutex_);
-        return drained_changed_.wait_until(lock, deadline, [&] { return drained_; });
+        {
+            std::unique_lock lock(mutex_);
+            if (!drained_changed_.wait_until(lock, deadline, [&] { return drained_; })) return false;
+        }
+        return uploads_.drain(deadline);
     }
 
     void force_stop() {

@@ -98,6 +98,8 @@ public:
         return reading_.empty() ? time_point::max() : later(reading_.front().last_progress, limits_.idle_limit);
     }
 
+    std::size_t open_uploads() const noexcept { return open_; }
+
     /// Of messages that are unfinished, or not yet handled.
     std::uint64_t held_bytes() const noexcept { return held_; }
 
