@@ -8,6 +8,10 @@
 #include <ferry/delivery.hpp>
 #include <ferry/dispatch.hpp>
 #include <ferry/error.hpp>
+#include <ferry/fedbiomed.hpp>
+#include <ferry/fedbiomed/array.hpp>
+#include <ferry/fedbiomed/big_integer.hpp>
+#include <ferry/fedbiomed/values.hpp>
 #include <ferry/feedback.hpp>
 #include <ferry/grpc_client.hpp>
 #include <ferry/grpc_server.hpp>
