@@ -14,7 +14,7 @@ from pathlib import Path
 LAYERS = {
     0: "version error outcome node_info feedback payload policy",
     1: "chunk message serializer retry agent_store identity observer",
-    2: "serializer/* agent_store/* observer/* fedbiomed",
+    2: "serializer/* agent_store/* observer/* fedbiomed fedbiomed/*",
     3: "dispatch_events dispatch intake_events intake delivery task",
     4: "wire credentials server_options client_options grpc_server grpc_client",
     5: "ferry",
