@@ -41,8 +41,8 @@ const ferry::msgpack_serializer<> msgpack_format;
 bytes encoded(const message& m) { return msgpack_format.encode(m).flatten(); }
 
 message array_map(const char* type, message parts) { return {{"__type__", type}, {"value", std::move(parts)}}; }
-message ndarray_map(bytes data, const char* dtype, message extents) {
-    return array_map("np.ndarray", message::array({std::move(data), dtype, std::move(extents)}));
+message ndarray_map(const bytes& data, const char* dtype, message extents) {
+    return array_map("np.ndarray", message::array({data, dtype, std::move(extents)}));
 }
 
 // --- as Python writes it ---------------------------------------------------------------------------------------------------
@@ -135,12 +135,13 @@ TYPED_TEST(fedbiomed_array_of, is_read_at_any_address) {
         ASSERT_EQ(run.data(), begin + offset);
         const auto view = as_array<type>(ndarray_map(run, dtype_name<type>.data(), {2, 3}));
         ASSERT_EQ(view.values().size(), 6U);
-        for (std::size_t i = 0; i < 6; ++i) {
-            type expected;
-            std::memcpy(&expected, content.data() + i * sizeof(type), sizeof(type));
-            const type& value = view.values()[i];
-            EXPECT_EQ(std::memcmp(&value, &expected, sizeof(type)), 0) << offset;
+        std::vector<std::uint8_t> read(content.size());
+        auto* to = read.data();
+        for (const type value : view.values()) {  // each at its own address, as a `type`
+            std::memcpy(to, &value, sizeof value);
+            to += sizeof value;
         }
+        EXPECT_EQ(read, content) << offset;
         const bool aligned = reinterpret_cast<std::uintptr_t>(run.data()) % alignof(type) == 0;
         EXPECT_EQ(view.data().data() == run.data(), aligned) << "copied only where it must be, at " << offset;
         EXPECT_EQ(reinterpret_cast<std::uintptr_t>(view.values().data()) % alignof(type), 0U);
@@ -311,7 +312,7 @@ TEST(fedbiomed_array, anything_else_is_no_array) {
         message m;
         const char* text;
     };
-    for (const auto& [m, text] : std::vector<refusal>{
+    for (const auto& each : std::vector<refusal>{
              {nullptr, "wanted an array, got nil"},
              {1.5, "wanted an array, got a float"},
              {message::array({1, 2}), "wanted an array, got an array"},
@@ -338,8 +339,8 @@ TEST(fedbiomed_array, anything_else_is_no_array) {
              {ndarray_map(two_floats, "float32", message::array({2, 0})), "shape [2, 0] takes 0 bytes, has 8"},
              {array_map("np.generic", message::array({two_floats, "float32"})), "shape [] takes 4 bytes, has 8"},
          }) {
-        EXPECT_TRUE(fails([&] { as_array(m); }, errc::decode_failed, text));
-        EXPECT_TRUE(fails([&] { as_array<float>(m); }, errc::decode_failed, text));
+        EXPECT_TRUE(fails([&] { as_array(each.m); }, errc::decode_failed, each.text));
+        EXPECT_TRUE(fails([&] { as_array<float>(each.m); }, errc::decode_failed, each.text));
     }
 }
 

@@ -125,7 +125,9 @@ TEST(fedbiomed_big_integer, has_its_length_by_the_rule_at_each_number_of_bits) {
 }
 
 TEST(fedbiomed_big_integer, twos_complement_may_be_longer_or_shorter_than_need_be) {
-    const auto value_of = [](bytes run) { return big_integer::from_twos_complement({run.data(), run.size()}).text(); };
+    const auto value_of = [](const bytes& run) {
+        return big_integer::from_twos_complement({run.data(), run.size()}).text();
+    };
     EXPECT_EQ(value_of({}), "0");
     EXPECT_EQ(value_of({0, 0, 0}), "0");
     EXPECT_EQ(value_of({0, 0, 5}), "5");

@@ -224,7 +224,8 @@ TEST(fedbiomed, a_class_of_the_users_takes_part) {
 TEST(fedbiomed, each_field_must_be_there_and_no_other) {
     const auto check = []<class X>(const message& m, X) {
         const std::string name = class_of(m);
-        for (const auto& [key, value] : m.items()) {
+        for (const auto& each : m.items()) {
+            const auto& key = each.key();
             const auto text = "fedbiomed: " + name + ": " + key;
             EXPECT_TRUE(fails([&] { parse<X>(without(m, key.c_str())); }, errc::protocol_error, text)) << key;
             EXPECT_TRUE(fails([&] { parse<X>(with(m, key.c_str(), 1.5)); }, errc::protocol_error, text)) << key;
@@ -257,7 +258,7 @@ refusal refused(message m, const char* text) {
 }
 
 TEST(fedbiomed, says_what_it_refuses_and_what_it_expected) {
-    const auto typed = [](message type) { return with(a_ping_request, "__type_message__", std::move(type)); };
+    const auto typed = [](const message& type) { return with(a_ping_request, "__type_message__", type); };
     const auto beyond = std::uint64_t{std::numeric_limits<std::int64_t>::max()} + 1;
     const std::vector<refusal> refusals{
         refused<ping_request>(nullptr, "PingRequest: the message must be a map, is nil"),

@@ -9,6 +9,7 @@
 #include <ferry/message.hpp>
 #include <ferry/payload.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <cstdint>
 #include <exception>
@@ -251,10 +252,12 @@ X parse(const message& m) {
         x.*each.member = detail::read_field<T>(*found, where);
     };
     std::apply([&](const auto&... each) { (read(each), ...); }, schema<X>::fields);
-    for (const auto& [key, value] : m.get_ref<const message::object_t&>()) {
-        const bool known =
-            std::apply([&k = key](const auto&... each) { return (... || (each.key == k)); }, schema<X>::fields);
-        if (!known && !detail::is_of_head(key)) detail::refuse(name + ": " + key + " is no field of this class");
+    const auto unknown = std::ranges::find_if(m.get_ref<const message::object_t&>(), [](const auto& entry) {
+        const auto is_key = [&](const auto&... each) { return (... || (each.key == entry.first)); };
+        return !std::apply(is_key, schema<X>::fields) && !detail::is_of_head(entry.first);
+    });
+    if (unknown != m.get_ref<const message::object_t&>().end()) {
+        detail::refuse(name + ": " + unknown->first + " is no field of this class");
     }
     return x;
 }

@@ -262,7 +262,7 @@ namespace detail {
 template <class C>
 message own_array(array_kind kind, C&& values, std::vector<std::size_t> shape) {
     const std::string dtype(dtype_name<typename C::value_type>);
-    return to_message(array{kind, bytes::own(std::move(values)), dtype, std::move(shape)});
+    return to_message(array{kind, bytes::own(std::forward<C>(values)), dtype, std::move(shape)});
 }
 
 }  // namespace detail
@@ -271,13 +271,13 @@ message own_array(array_kind kind, C&& values, std::vector<std::size_t> shape) {
 /// single element. Throws `error{invalid_argument}` where the shape is not that of so many values.
 template <array_container C>
 message ndarray(C&& values, std::vector<std::size_t> shape) {
-    return detail::own_array(array_kind::ndarray, std::move(values), std::move(shape));
+    return detail::own_array(array_kind::ndarray, std::forward<C>(values), std::move(shape));
 }
 
 /// The same as a torch.Tensor.
 template <array_container C>
 message tensor(C&& values, std::vector<std::size_t> shape) {
-    return detail::own_array(array_kind::tensor, std::move(values), std::move(shape));
+    return detail::own_array(array_kind::tensor, std::forward<C>(values), std::move(shape));
 }
 
 /// An np.generic: a scalar that remembers its dtype.
