@@ -10,6 +10,7 @@
 #include <ferry/detail/executor.hpp>
 #include <ferry/detail/grpc_client_calls.hpp>
 #include <ferry/detail/grpc_connection.hpp>
+#include <ferry/detail/grpc_task_runner.hpp>
 #include <ferry/detail/message_log.hpp>
 #include <ferry/intake.hpp>
 #include <ferry/message.hpp>
@@ -41,14 +42,14 @@ public:
     using traits = message_traits<message_type>;
     using state = delivery_state<message_type>;
     using ticket = std::shared_ptr<state>;
-    using handler = std::function<void(basic_task<message_type>)>;
+    using handler = typename grpc_task_runner<Serializer>::handler;
 
     grpc_client_link(std::shared_ptr<const client_options> options, researcher_address address, Serializer serializer,
                      Retry retry, std::shared_ptr<const handler> on_task, std::shared_ptr<executor> callbacks)
         : options_(std::move(options)),
           connection_(std::move(address), options_->keepalive),
-          serializer_(std::move(serializer)),
-          on_task_(std::move(on_task)),
+          serializer_(serializer),
+          tasks_(options_, std::move(serializer), std::move(on_task)),
           callbacks_(std::move(callbacks)),
           intake_(options_->limits, std::move(retry), std::random_device{}()),
           alarm_([this] { post_event(intake_events::time_passed{}); }) {}
@@ -161,10 +162,6 @@ public:
     }
 
 private:
-    struct arrived_task {
-        bytes content;
-        std::chrono::steady_clock::time_point when;
-    };
     struct types {
         using task = arrived_task;
         using ticket = grpc_client_link::ticket;
@@ -331,38 +328,12 @@ private:
         if (e.call) e.call->cancel();
     }
 
-    // --- tasks ----------------------------------------------------------------------------------------------------------
-
     void perform(intake_effects::run_task<arrived_task> e) {
         callbacks_->post("\1tasks " + researcher(),
                          [self = this->shared_from_this(), key = e.key, work = std::move(e.task)]() mutable {
-                             self->run_task(std::move(work));
+                             self->tasks_.run(self, std::move(work));
                              self->post_event(intake_events::task_returned{key});
                          });
-    }
-
-    /// A task that can't be decoded, or whose callback throws, costs just that task.
-    void run_task(arrived_task work) {
-        std::optional<basic_task<message_type>> task;
-        try {
-            const auto size = work.content.size();
-            auto decoded = serializer_.decode(std::exchange(work.content, {}));
-            if (options_->debug) {
-                debug(message_line("in", researcher(), message_label(decoded), size, {}, now().steady - work.when));
-            }
-            task.emplace(this->shared_from_this(), std::move(decoded));
-            if (*on_task_) (*on_task_)(*task);
-        } catch (const std::exception& e) {
-            report(task, "a task failed: " + std::string(e.what()));
-        } catch (...) {
-            report(task, "a task failed with an exception that is no std::exception");
-        }
-    }
-
-    void report(const std::optional<basic_task<message_type>>& task, const std::string& text) {
-        warn(text);
-        send_feedback(log_line{{}, "ERROR", text});
-        (void)task;
     }
 
     void perform(const intake_effects::warning& e) { warn(e.text); }
@@ -379,7 +350,7 @@ private:
     const std::shared_ptr<const client_options> options_;
     server_connection connection_;
     [[no_unique_address]] Serializer serializer_;
-    const std::shared_ptr<const handler> on_task_;
+    const grpc_task_runner<Serializer> tasks_;
     const std::shared_ptr<executor> callbacks_;
     std::stop_source stop_;
 

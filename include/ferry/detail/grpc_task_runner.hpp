@@ -1,0 +1,101 @@
+// layer 4
+// Runs the user's callback for a task that has come over. One that can't be decoded, or whose callback throws, costs just
+// that task: it is told to the log, to the researcher's log, and to whoever asked, where that expects an ErrorMessage.
+#pragma once
+
+#include <ferry/client_options.hpp>
+#include <ferry/detail/alarm.hpp>
+#include <ferry/detail/message_log.hpp>
+#include <ferry/error.hpp>
+#include <ferry/fedbiomed.hpp>
+#include <ferry/feedback.hpp>
+#include <ferry/message.hpp>
+#include <ferry/payload.hpp>
+#include <ferry/task.hpp>
+
+#include <chrono>
+#include <concepts>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace ferry::detail {
+
+/// A task as it came over, and when.
+struct arrived_task {
+    bytes content;
+    std::chrono::steady_clock::time_point when;
+};
+
+template <class Serializer>
+class grpc_task_runner {
+public:
+    using message_type = typename Serializer::message_type;
+    using host = task_host<message_type>;
+    using handler = std::function<void(basic_task<message_type>)>;
+
+    grpc_task_runner(std::shared_ptr<const client_options> options, Serializer serializer,
+                     std::shared_ptr<const handler> on_task)
+        : options_(std::move(options)), serializer_(std::move(serializer)), on_task_(std::move(on_task)) {}
+
+    void run(const std::shared_ptr<host>& over, arrived_task work) const {
+        std::optional<basic_task<message_type>> task;
+        try {
+            const auto size = work.content.size();
+            auto decoded = serializer_.decode(std::exchange(work.content, {}));
+            if (options_->debug) {
+                log(log_level::debug,
+                    message_line("in", over->researcher(), message_label(decoded), size, {}, now().steady - work.when));
+            }
+            task.emplace(over, std::move(decoded));
+            if (*on_task_) (*on_task_)(*task);
+        } catch (const error& e) {
+            report(*over, task, e.what(), fedbiomed::errnum(e.code()));
+        } catch (const std::exception& e) {
+            report(*over, task, e.what());
+        } catch (...) {
+            report(*over, task, "an exception that is no std::exception");
+        }
+    }
+
+private:
+    using maybe_task = std::optional<basic_task<message_type>>;
+
+    void report(host& over, const maybe_task& task, const std::string& why,
+                std::optional<std::string> number = {}) const {
+        const std::string text = "a task failed: " + why;
+        log(log_level::warning, over.researcher() + ": " + text);
+        over.send_feedback(log_line{{}, "ERROR", text});
+        if constexpr (std::same_as<message_type, message>) {
+            if (task && is_request_of_the_original(task->message())) answer(over, *task, text, std::move(number));
+        }
+    }
+
+    static bool is_request_of_the_original(const message& m) {
+        return !fedbiomed::class_of(m).empty() && !message_traits<message>::request_id(m).empty();
+    }
+
+    void answer(host& over, const basic_task<message>& task, const std::string& text,
+                std::optional<std::string> number) const {
+        const auto& id = options_->node_id;
+        const auto& name = options_->node_name.empty() ? id : options_->node_name;
+        try {
+            task.reply(fedbiomed::failure_of(task.message(), id, name, text, std::move(number)));
+        } catch (const error& e) {
+            log(log_level::warning, over.researcher() + ": the failure could not be answered: " + e.what());
+        }
+    }
+
+    void log(log_level level, const std::string& text) const {
+        if (options_->log) options_->log(level, text);
+    }
+
+    const std::shared_ptr<const client_options> options_;
+    [[no_unique_address]] Serializer serializer_;
+    const std::shared_ptr<const handler> on_task_;
+};
+
+}  // namespace ferry::detail
