@@ -5,6 +5,8 @@ import math
 import ssl
 import socket
 import subprocess
+import threading
+import time
 
 import grpc
 import msgpack
@@ -244,6 +246,28 @@ def check(message):
         if not isinstance(value, wanted[name]) or (wanted[name] is int and isinstance(value, bool)):
             raise ValueError(f"{kind['class']}.{name} is a {type(value).__name__}")
     return kind["class"]
+
+
+# --- waiting ---------------------------------------------------------------------------------------------------------------
+
+
+class Watched:
+    """What threads change while a test waits for it. `changed` guards it, and is notified of each change."""
+
+    PATIENCE = 60
+
+    def __init__(self):
+        self.changed = threading.Condition(threading.RLock())
+
+    def wait(self, condition, what, within=PATIENCE):
+        """The condition's value, once that is true; an AssertionError where it never is. Time alone may make it true."""
+        deadline = time.monotonic() + within
+        with self.changed:
+            while not (value := condition()):
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"not within {within} s: {what}")
+                self.changed.wait(0.1)
+            return value
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------------
