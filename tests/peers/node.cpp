@@ -6,7 +6,7 @@
 // | it says   | with                            | when                                                              |
 // |-----------|---------------------------------|-------------------------------------------------------------------|
 // | connected |                                 | a poll was answered for the first time                            |
-// | task      | message                         | a task came; a long binary is {"size", "crc32"}, a short one hex  |
+// | task      | message                         | a task came; a binary is {"size", "crc32"}                         |
 // | outcome   | of, kind, reason, attempts, text | a reply has ended; `of` is the task's request_id                  |
 // | log       | level, text                     | ferry logs                                                        |
 //
@@ -29,7 +29,6 @@
 #include <stdexcept>
 #include <stop_token>
 #include <string>
-#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -60,19 +59,8 @@ std::uint32_t crc32(const ferry::bytes& of) {
     return ~crc;
 }
 
-json readable(const ferry::bytes& binary) {
-    if (binary.size() > 64) return {{"size", binary.size()}, {"crc32", crc32(binary)}};
-    static constexpr std::string_view digits = "0123456789abcdef";
-    std::string hex;
-    for (std::size_t i = 0; i < binary.size(); ++i) {
-        hex += digits[binary.data()[i] >> 4];
-        hex += digits[binary.data()[i] & 15U];
-    }
-    return hex;
-}
-
 json readable(const ferry::message& m) {
-    if (m.is_binary()) return readable(m.get<ferry::bytes>());
+    if (m.is_binary()) return {{"size", m.get_binary().size()}, {"crc32", crc32(m.get_binary())}};
     json out = m.is_object() ? json::object() : json::array();
     if (m.is_object()) {
         for (const auto& [key, value] : m.items()) out[key] = readable(value);
@@ -93,7 +81,6 @@ ferry::bytes pattern(std::size_t size) {
     return ferry::bytes::own(std::move(out));
 }
 
-/// Every field has a value of its own.
 ferry::scalars some_scalars() {
     ferry::scalars out;
     out.node_name = "a node's name";
@@ -187,14 +174,10 @@ private:
     std::counting_semaphore<> unblocked_{0};
 };
 
-struct settings {
-    ferry::client_options options;
-    std::string chunk = "default";
-};
-
-settings read(int argc, char** argv) {
-    settings out;
-    auto& options = out.options;
+/// The options, and what to cut replies into.
+std::pair<ferry::client_options, std::string> read(int argc, char** argv) {
+    std::pair<ferry::client_options, std::string> out;
+    auto& [options, chunk] = out;
     ferry::server_trust trust;
     const auto ms = [](const std::string& text) { return std::chrono::milliseconds(std::stol(text)); };
     for (int i = 1; i < argc; ++i) {
@@ -216,7 +199,7 @@ settings read(int argc, char** argv) {
         } else if (name == "--plain") {
             trust = ferry::plain_text{};
         } else if (name == "--chunk") {
-            out.chunk = value();
+            chunk = value();
         } else if (name == "--pause") {
             const auto pause = ms(value());
             options.limits.reconnect = {pause, 2, 10 * pause};

@@ -103,8 +103,8 @@ class Case(unittest.TestCase):
 
     def _close(self, node):
         code = node.close()
-        if code or (self._outcome.result.failures or self._outcome.result.errors):
-            print("the node said:", *[json.dumps(e)[:500] for e in node.said], sep="\n  ", file=sys.stderr)
+        if code or not self._outcome.success:
+            print("the node said:", *[json.dumps(e)[:500] for e in node.said[-40:]], sep="\n  ", file=sys.stderr)
         self.assertEqual(code, 0)
 
     def pair(self, *arguments, **options):
@@ -516,6 +516,23 @@ class Statuses(Case):
         self.assertEqual(len(node.tasks()), 4)
 
 
+    def test_large_replies_that_are_poison(self):
+        """Two of them, as many as are under way at once, do not keep a third back for ever."""
+        researcher, _ = self.pair()
+        good = self.command("make", bytes=6 * MB)
+
+        def choke(requests, context):
+            chunks = list(requests)
+            if good["request_id"].encode() not in chunks[-1].bytes_:
+                context.abort(grpc.StatusCode.UNKNOWN, "Exception iterating responses")
+            return iter(chunks)
+
+        researcher.on_reply = Always(choke)
+        for _ in range(2):
+            researcher.send("node-1", self.command("make", bytes=5 * MB))
+        self.ask(researcher, good, within=30)
+
+
 class Replies(Case):
     def test_answer_after_all_was_read(self):
         researcher, node = self.pair()
@@ -702,11 +719,25 @@ class Connections(Case):
         while len(set(seen.peers)) < 4:
             self.assert_works(researcher)
             asked += 1
-        self.assertEqual(len(researcher.replies), asked)
+        self.assertEqual(len({r.message["request_id"] for r in researcher.replies}), asked)
         connections = len(set(seen.peers))
         researcher.wait(lambda: len(set(seen.peers)) >= connections + 2, "two more connections without a task")
         self.assert_works(researcher)
         self.assertEqual(node.outcome(researcher.replies[-1].message["request_id"])["kind"], "taken")
+
+    def test_maximum_age_while_a_task_is_under_way(self):
+        researcher = self.researcher(settings={"grpc.max_connection_age_ms": 500})
+
+        def outlast(_, context):
+            yield chunk(3, 1, b"ab")
+            hang(_, context)
+
+        researcher.on_poll.append(outlast)
+        node = self.node(researcher.port)
+        researcher.wait_polled("node-1", 2)
+        node.wait_log("the poll failed")
+        self.assert_works(researcher)
+        self.assertEqual(len(node.tasks()), 1)
 
     def test_maximum_age_while_a_reply_is_under_way(self):
         researcher, node = self.pair(settings={"grpc.max_connection_age_ms": 500})
