@@ -266,7 +266,9 @@ private:
                 if (lasted < limits_.empty_poll.base) resume_ += random_.part_of(limits_.empty_poll, ++empty_polls_);
                 return;
             case poll_end::unreachable:
-                if (++failures_ == 1) sink(intake_effects::warning{"the poll failed and is tried again: " + text});
+                if (++failures_ == 1 || text != problem_)
+                    sink(intake_effects::warning{"the poll failed and is tried again: " + text});
+                problem_ = text;
                 resume_ += random_.part_of(limits_.reconnect, failures_);
                 break;
             case poll_end::corrupt:
@@ -345,6 +347,7 @@ private:
     bool connected_ = false;
     bool old_connection_ = true;  // the next poll must not go over it
     int failures_ = 0;            // of polls, since the last sign of life
+    std::string problem_;         // the last of them in words: another one is worth another warning
     int empty_polls_ = 0;
     time_point resume_ = time_point::min();
 
