@@ -19,9 +19,13 @@
 #include <grpcpp/support/slice.h>
 #include <grpcpp/support/status.h>
 
+#include <nlohmann/json.hpp>
+
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <string>
 #include <utility>
 #include <vector>
@@ -181,6 +185,38 @@ inline errc to_errc(const grpc::Status& status) {
     }
 }
 
+namespace detail {
+
+/// The text of a log line as a Python researcher reads it: JSON with the time and the rest.
+inline std::string to_log_text(const log_line& line) {
+    using namespace std::chrono;
+    const auto now = system_clock::now();
+    const auto seconds = system_clock::to_time_t(now);
+    std::tm parts{};
+    ::localtime_r(&seconds, &parts);
+    std::array<char, 64> time{};
+    const auto length = std::strftime(time.data(), time.size(), "%Y-%m-%d %H:%M:%S", &parts);
+    const auto fraction = std::to_string(1000 + duration_cast<milliseconds>(now.time_since_epoch()).count() % 1000);
+    const nlohmann::json all = {{"asctime", std::string(time.data(), length) + "," + fraction.substr(1)},
+                                {"node_id", line.node_id},
+                                {"name", "ferry"},
+                                {"level", line.level},
+                                {"message", line.message}};
+    return all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+/// The text that `to_log_text` was given. What another make of node sent stays as it is.
+inline std::string from_log_text(const std::string& text) {
+    if (text.find("\"ferry\"") == std::string::npos) return text;
+    const auto all = nlohmann::json::parse(text, nullptr, false);
+    if (!all.is_object() || all.size() != 5) return text;
+    const auto name = all.find("name"), message = all.find("message");
+    const bool own = name != all.end() && *name == "ferry" && message != all.end() && message->is_string();
+    return own ? message->get<std::string>() : text;
+}
+
+}  // namespace detail
+
 /// Feedback as the protocol's message, and back. An empty message is no feedback.
 inline researcher::FeedbackMessage to_proto(const feedback& from, const std::string& researcher_id) {
     researcher::FeedbackMessage out;
@@ -190,7 +226,7 @@ inline researcher::FeedbackMessage to_proto(const feedback& from, const std::str
         auto& log = *out.mutable_log();
         log.set_node_id(line->node_id);
         log.set_level(line->level);
-        log.set_msg(line->message);
+        log.set_msg(detail::to_log_text(*line));
         return out;
     }
     const auto& s = std::get<scalars>(from);
@@ -214,7 +250,7 @@ inline researcher::FeedbackMessage to_proto(const feedback& from, const std::str
 
 inline bool from_proto(const researcher::FeedbackMessage& from, feedback& out) {
     if (from.has_log()) {
-        out = log_line{from.log().node_id(), from.log().level(), from.log().msg()};
+        out = log_line{from.log().node_id(), from.log().level(), detail::from_log_text(from.log().msg())};
         return true;
     }
     if (!from.has_scalar()) return false;
