@@ -15,7 +15,6 @@
 // {"unblock": n}, {"log": text}, {"send": message}.
 #include <ferry/grpc_client.hpp>
 
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -46,29 +45,20 @@ void say(const json& line) {
 
 /// As zlib computes it.
 std::uint32_t crc32(const ferry::bytes& of) {
-    static const auto table = [] {
-        std::array<std::uint32_t, 256> made{};
-        for (std::uint32_t i = 0; i < made.size(); ++i) {
-            made[i] = i;
-            for (int bit = 0; bit < 8; ++bit) made[i] = (made[i] & 1U) ? 0xedb88320U ^ (made[i] >> 1) : made[i] >> 1;
-        }
-        return made;
-    }();
     std::uint32_t crc = ~0U;
-    for (std::size_t i = 0; i < of.size(); ++i) crc = table[(crc ^ of.data()[i]) & 0xffU] ^ (crc >> 8);
+    for (std::size_t i = 0; i < of.size(); ++i) {
+        crc ^= of.data()[i];
+        for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ (0xedb88320U & (0U - (crc & 1U)));
+    }
     return ~crc;
 }
 
 json readable(const ferry::message& m) {
     if (m.is_binary()) return {{"size", m.get_binary().size()}, {"crc32", crc32(m.get_binary())}};
+    if (!m.is_structured()) return json::parse(m.dump(-1, ' ', false, ferry::message::error_handler_t::replace));
     json out = m.is_object() ? json::object() : json::array();
-    if (m.is_object()) {
-        for (const auto& [key, value] : m.items()) out[key] = readable(value);
-    } else if (m.is_array()) {
-        for (const auto& each : m) out.push_back(readable(each));
-    } else {
-        return json::parse(m.dump(-1, ' ', false, ferry::message::error_handler_t::replace));
-    }
+    for (const auto& [key, value] : m.items())
+        m.is_object() ? out[key] = readable(value) : out.emplace_back(readable(value));
     return out;
 }
 
@@ -100,17 +90,17 @@ class worker {
 public:
     void handle(const ferry::task& task) {
         const auto& message = task.message();
-        say({{"event", "task"}, {"message", readable(message)}});
         const auto command = kind_of(message);
+        if (command == "hold") {  // before it is said: then it may be released
+            const std::lock_guard lock(mutex_);
+            held_.emplace(message.at("request_id").get<std::string>(), task);
+        }
+        say({{"event", "task"}, {"message", readable(message)}});
+        if (command == "hold") return;
         if (command == "throw") throw std::runtime_error(message.value("text", "thrown"));
         if (command == "log") task.log("INFO", message.value("text", "a line"));
         if (command == "scalars") task.send(some_scalars());
         if (command == "block") unblocked_.acquire();
-        if (command == "hold") {
-            const std::lock_guard lock(mutex_);
-            held_.emplace(message.at("request_id").get<std::string>(), task);
-            return;
-        }
         answer(task);
         if (command == "twice") answer(task);
     }
@@ -179,7 +169,6 @@ std::pair<ferry::client_options, std::string> read(int argc, char** argv) {
     std::pair<ferry::client_options, std::string> out;
     auto& [options, chunk] = out;
     ferry::server_trust trust;
-    const auto ms = [](const std::string& text) { return std::chrono::milliseconds(std::stol(text)); };
     for (int i = 1; i < argc; ++i) {
         const std::string name = argv[i];
         const auto value = [&] {
@@ -201,11 +190,11 @@ std::pair<ferry::client_options, std::string> read(int argc, char** argv) {
         } else if (name == "--chunk") {
             chunk = value();
         } else if (name == "--pause") {
-            const auto pause = ms(value());
+            const std::chrono::milliseconds pause(std::stol(value()));
             options.limits.reconnect = {pause, 2, 10 * pause};
             options.limits.refused_pause = pause;
         } else if (name == "--idle") {
-            options.limits.idle_limit = ms(value());
+            options.limits.idle_limit = std::chrono::milliseconds(std::stol(value()));
         } else {
             throw std::runtime_error("there is no option " + name);
         }

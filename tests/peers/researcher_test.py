@@ -103,7 +103,8 @@ class Case(unittest.TestCase):
 
     def _close(self, node):
         code = node.close()
-        if code or not self._outcome.success:
+        result = self._outcome.result
+        if code or any(test is self for test, _ in result.failures + result.errors):
             print("the node said:", *[json.dumps(e)[:500] for e in node.said[-40:]], sep="\n  ", file=sys.stderr)
         self.assertEqual(code, 0)
 
@@ -496,7 +497,7 @@ class Statuses(Case):
         researcher.on_feedback = Always(choke)
         node.order(log="poison")
         node.order(log="after it")
-        researcher.wait(lambda: [each for each in researcher.logs if each["message"] == "after it"], "the other line", 30)
+        researcher.wait(lambda: [each for each in researcher.logs if each["message"] == "after it"], "the other line", 20)
 
     def test_feedback_without_an_answer(self):
         researcher, node = self.pair()
@@ -537,7 +538,7 @@ class Statuses(Case):
         researcher.on_reply = Always(choke)
         for _ in range(2):
             researcher.send("node-1", self.command("make", bytes=5 * MB))
-        self.ask(researcher, good, within=30)
+        self.ask(researcher, good, within=20)
 
 
 class Replies(Case):
@@ -632,7 +633,7 @@ class Replies(Case):
         with researcher.changed:
             researcher.nodes.clear()
         node.order(release=message["request_id"])
-        researcher.wait(lambda: researcher.unknown >= 2, "the reply is answered UNKNOWN and sent again")
+        researcher.wait(lambda: researcher.unknown >= 2, "the reply is answered UNKNOWN and sent again", 15)
         self.assertEqual(node.events("outcome"), [])
         relay.cut()
         researcher.wait_reply(message["request_id"])
