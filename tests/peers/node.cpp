@@ -3,12 +3,12 @@
 //
 //   node --id ID --researcher HOST:PORT (--cert FILE | --tofu FILE | --plain) [--chunk 1|1000] [--pause MS] [--idle MS]
 //
-// | it says   | with                            | when                                                              |
-// |-----------|---------------------------------|-------------------------------------------------------------------|
-// | connected |                                 | a poll was answered for the first time                            |
-// | task      | message                         | a task came; a binary is {"size", "crc32"}                         |
-// | outcome   | of, kind, reason, attempts, text | a reply has ended; `of` is the task's request_id                  |
-// | log       | level, text                     | ferry logs                                                        |
+// | it says   | with                             | when                                              |
+// |-----------|----------------------------------|---------------------------------------------------|
+// | connected |                                  | a poll was answered for the first time            |
+// | task      | message                          | a task came; a binary is shown as its size, crc32 |
+// | outcome   | of, kind, reason, attempts, text | a reply has ended; `of` is the task's request_id  |
+// | log       | level, text                      | ferry logs                                        |
 //
 // A PingRequest, SearchRequest or ListRequest is answered with the reply of its class. Other tasks are maps with a command:
 // error, make (`bytes`), throw, log, scalars, twice, hold, block; any other is echoed. Orders are {"release": request_id},

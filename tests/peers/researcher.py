@@ -56,9 +56,9 @@ class Researcher(wire.Watched):
     which each takes one call's place; None leaves it as it is. A function gets the request or requests and the context. A
     poll's is a generator of chunks; the others return the request or requests that the call is to go on with, or None."""
 
-    def __init__(self, certificate, host="127.0.0.1", port=0, disconnect_after=10, settings=None, researcher_id="a-researcher"):
+    def __init__(self, certificate, host="127.0.0.1", port=0, disconnect_after=10, settings=None):
         super().__init__()
-        self.researcher_id, self.disconnect_after = researcher_id, disconnect_after
+        self.disconnect_after = disconnect_after
         self.on_poll, self.on_reply, self.on_feedback = (collections.deque() for _ in range(3))
         self.nodes = collections.defaultdict(_Node)
         self.replies, self.logs, self.scalars = [], [], []
