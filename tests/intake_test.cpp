@@ -111,12 +111,13 @@ public:
         return std::chrono::duration_cast<milliseconds>(now - from);
     }
 
+    void sent() { step(in::poll_sent{poll}); }
     void accepted() { step(in::poll_accepted{poll}); }
     void progress() { step(in::poll_progress{poll}); }
     void task(int number, std::uint64_t size = 1) {
         step(in::task_arrived<types::task>{poll, std::make_unique<int>(number), size});
     }
-    void end_poll(poll_end how) { step(in::poll_ended{poll, how, "so it is"}); }
+    void end_poll(poll_end how, const char* why = "so it is") { step(in::poll_ended{poll, how, why}); }
     void whole_task(int number, std::uint64_t size = 1) {
         task(number, size);
         end_poll(poll_end::well);
@@ -281,6 +282,35 @@ TEST(intake_poll, does_not_spin_on_a_deadline_that_passes_at_once) {
         EXPECT_TRUE(within(w.pause_until_something(), whole));
         EXPECT_EQ(w.said(), "reconnect poll");
     }
+}
+
+TEST(intake_poll, that_lived_long_begins_the_pauses_anew_though_the_server_said_nothing) {
+    world w;
+    w.start();
+    for (const auto whole : {500ms, 1000ms, 2000ms}) {
+        w.sent();
+        w.pass(499ms);
+        w.end_poll(poll_end::unreachable);
+        EXPECT_TRUE(within(w.pause_until_something(), whole));
+    }
+    w.sent();
+    w.pass(500ms);
+    w.end_poll(poll_end::unreachable);
+    EXPECT_TRUE(within(w.pause_until_something(), 500ms));
+    w.pass(15s);
+    w.end_poll(poll_end::unreachable);
+    EXPECT_TRUE(within(w.pause_until_something(), 1000ms)) << "it never went out";
+}
+
+TEST(intake_poll, that_fails_for_another_reason_than_before_says_so) {
+    world w;
+    w.start();
+    for (const auto* why : {"gone", "gone", "refused", "gone"}) {
+        w.end_poll(poll_end::unreachable, why);
+        w.pause_until_something();
+    }
+    ASSERT_EQ(w.warnings.size(), 3U);
+    EXPECT_NE(w.warnings[1].find("refused"), std::string::npos);
 }
 
 TEST(intake_poll, pauses_a_little_longer_each_time_it_brought_nothing) {
@@ -668,7 +698,7 @@ TEST(intake_uploads, end_at_once_where_the_server_would_say_the_same_again) {
 }
 
 TEST(intake_uploads, are_sent_again_after_a_lost_link_which_does_not_count) {
-    for (const auto reason : {errc::connection_failed, errc::node_unknown, errc::stopped, errc::stream_broken}) {
+    for (const auto reason : {errc::connection_failed, errc::stopped}) {
         world w({}, policy{.max_resends = 0});
         w.start();
         w.accepted();
@@ -692,18 +722,53 @@ TEST(intake_uploads, are_sent_again_after_a_lost_link_which_does_not_count) {
     }
 }
 
+TEST(intake_uploads, that_the_server_has_trouble_with_pause_alone_and_do_not_count_it) {
+    for (const auto reason : {errc::node_unknown, errc::stream_broken}) {
+        world w({}, policy{.max_resends = 0});
+        w.start();
+        w.accepted();
+        w.submit(1);
+        for (const auto whole : {500ms, 1000ms, 2000ms, 4000ms, 8000ms, 15000ms, 15000ms}) {
+            w.end_upload(1, reason);
+            w.said();
+            w.submit(2);
+            EXPECT_EQ(w.said(), "send:2") << "it keeps no other back";
+            w.end_upload(2);
+            EXPECT_TRUE(within(w.pause_until_something(), whole));
+            EXPECT_EQ(w.said(), "send:1");
+            w.ends.erase(2);
+        }
+        w.end_upload(1);
+        EXPECT_EQ(w.said(), "ended:1:taken");
+        EXPECT_EQ(w.ends.at(1).attempts, 1);
+    }
+}
+
+TEST(intake_uploads, that_the_server_chokes_on_leave_the_bulk_lane_to_others) {
+    ferry::intake_limits limits;
+    limits.max_bulk_uploads = 1;
+    world w(limits, policy{.max_resends = 0});
+    w.start();
+    w.accepted();
+    w.submit(1, 11);
+    w.submit(2, 11);
+    w.said();
+    w.end_upload(1, errc::node_unknown);
+    EXPECT_EQ(w.said(), "send:2:1/2");
+}
+
 TEST(intake_uploads, know_that_the_link_works_where_something_else_failed) {
     for (const auto reason : {errc::idle_timeout, errc::refused}) {
         world w({}, policy{.max_resends = 9});
         w.start();
         w.submit(1);
         for (const auto whole : {500ms, 1000ms, 2000ms}) {
-            w.end_upload(1, errc::stream_broken);
+            w.end_upload(1, errc::connection_failed);
             EXPECT_TRUE(within(w.pause_until_something(), whole));
         }
         w.end_upload(1, reason);
         w.submit(2);
-        w.end_upload(2, errc::stream_broken);
+        w.end_upload(2, errc::connection_failed);
         EXPECT_TRUE(within(w.pause_until_something(), 500ms));
     }
 }
@@ -773,11 +838,11 @@ TEST(intake_uploads, go_on_as_soon_as_the_link_is_up_again) {
     w.log("a");
     for (int i = 0; i < 10; ++i) {  // the server was started again and has not seen a poll yet
         w.end_upload(1, errc::node_unknown);
-        w.end_feedback(errc::node_unknown);
+        w.end_feedback(errc::connection_failed);
         w.pass(15s);
     }
     w.end_upload(1, errc::node_unknown);
-    w.end_feedback(errc::node_unknown);
+    w.end_feedback(errc::connection_failed);
     w.said();
     w.accepted();
     EXPECT_EQ(w.said(), "up feedback:a send:1");
@@ -834,7 +899,7 @@ TEST(intake_uploads, keep_their_place_when_they_are_sent_again_and_are_passed_by
     EXPECT_EQ(w.said(), "");
     w.end_upload(2);
     EXPECT_EQ(w.said(), "ended:2:taken send:1");
-    w.end_upload(1, errc::stream_broken);
+    w.end_upload(1, errc::connection_failed);
     w.pass(1s);
     EXPECT_EQ(w.said(), "send:1");
 }
@@ -1008,8 +1073,23 @@ TEST(intake_feedback, goes_out_one_by_one_in_order_in_nobodys_way) {
     EXPECT_TRUE(w.warnings.empty());
 }
 
+TEST(intake_feedback, that_the_server_chokes_on_is_dropped_in_the_end) {
+    for (const auto reason : {errc::node_unknown, errc::stream_broken}) {
+        world w({}, policy{.max_resends = 1});
+        w.start();
+        w.log("a");
+        w.log("b");
+        w.end_feedback(reason);
+        w.pause_until_something();
+        w.said();
+        w.end_feedback(reason);
+        EXPECT_EQ(w.said(), "feedback:b");
+        EXPECT_EQ(w.core().dropped_feedback(), 1U);
+    }
+}
+
 TEST(intake_feedback, is_sent_again_after_a_lost_link) {
-    for (const auto reason : {errc::connection_failed, errc::node_unknown, errc::stopped, errc::stream_broken}) {
+    for (const auto reason : {errc::connection_failed, errc::stopped}) {
         world w({}, policy{.max_resends = 0});
         w.start();
         w.log("a");
@@ -1063,7 +1143,7 @@ TEST(intake_feedback, is_given_up_when_the_policy_says_so) {
     world w({}, policy{.max_resends = 2});
     w.start();
     w.log("a");
-    w.end_feedback(errc::stream_broken);  // doesn't count
+    w.end_feedback(errc::connection_failed);  // doesn't count
     w.pass(500ms);
     for (const auto whole : {1000ms, 2000ms}) {
         w.end_feedback(errc::store_failed);
@@ -1359,6 +1439,7 @@ private:
         std::uint64_t id = 0;  // of its call, while it moves
         ferry::upload_key key = 0;
         bool open = true;
+        bool troubled = false;  // it pauses by itself
     };
 
     static ferry::intake_limits limits() {
@@ -1495,6 +1576,7 @@ private:
                                 errc::idle_timeout,      errc::source_failed, errc::ok};
         const auto reason = reasons[below(9)];
         if (reason == errc::ok) return finish(id);
+        uploads_[moving_.at(id)].troubled |= reason == errc::node_unknown || reason == errc::stream_broken;
         release(id);
         step(in::upload_ended{id, reason, ""});
     }
@@ -1557,7 +1639,8 @@ private:
             ++lanes_[of.bulk ? 1 : 0];
             for (std::size_t i = 0; i < number; ++i) {  // the policy here has no pauses of its own
                 const auto& before = uploads_[i];
-                EXPECT_FALSE(before.open && before.bulk == of.bulk && before.id == 0) << i << " before " << number;
+                EXPECT_FALSE(before.open && !before.troubled && before.bulk == of.bulk && before.id == 0)
+                    << i << " before " << number;
             }
         } else {
             EXPECT_EQ(of.id, e.upload_id);

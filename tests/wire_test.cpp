@@ -18,6 +18,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <regex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -781,6 +782,38 @@ TEST(wire_feedback, an_empty_message_is_none) {
     ferry::feedback out = ferry::log_line{"untouched", "", ""};
     EXPECT_FALSE(wire::from_proto(empty, out));
     EXPECT_EQ(node_of(out), "untouched");
+}
+
+TEST(wire_feedback, a_log_line_goes_out_as_json_as_a_python_researcher_reads_it) {
+    const auto out = wire::to_proto(ferry::log_line{"n\"1", "INFO", "a \xff line\n"}, "");
+    const auto text = nlohmann::json::parse(out.log().msg());
+    ASSERT_EQ(text.size(), 5U);
+    EXPECT_EQ(text.at("node_id"), "n\"1");
+    EXPECT_EQ(text.at("name"), "ferry");
+    EXPECT_EQ(text.at("level"), "INFO");
+    EXPECT_EQ(text.at("message"), "a \uFFFD line\n") << "what is no UTF-8 is replaced";
+    EXPECT_TRUE(
+        std::regex_match(text.at("asctime").get<std::string>(), std::regex(R"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3})")));
+}
+
+TEST(wire_feedback, a_log_line_of_ferrys_own_comes_in_as_it_was_given) {
+    for (const std::string text : {"plain", "", "with \"ferry\" in it", R"({"name": "ferry"})"}) {
+        ferry::feedback in;
+        ASSERT_TRUE(wire::from_proto(wire::to_proto(ferry::log_line{"n", "INFO", text}, ""), in));
+        EXPECT_EQ(std::get<ferry::log_line>(in).message, text);
+    }
+}
+
+TEST(wire_feedback, a_log_line_of_another_make_comes_in_untouched) {
+    for (const std::string text :
+         {"plain", R"({"asctime": "t", "node_id": "n", "name": "fedbiomed", "level": "INFO", "message": "m"})",
+          R"({"name": "ferry", "message": "m"})", R"({"name": "ferry")", R"(["ferry"])"}) {
+        researcher::FeedbackMessage from;
+        from.mutable_log()->set_msg(text);
+        ferry::feedback in;
+        ASSERT_TRUE(wire::from_proto(from, in));
+        EXPECT_EQ(std::get<ferry::log_line>(in).message, text);
+    }
 }
 
 }  // namespace

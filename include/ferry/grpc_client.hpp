@@ -79,7 +79,8 @@ public:
     /// The same with the deadline of the options.
     void stop() { stop(options_->stop_deadline); }
 
-    /// Waits until each researcher has answered a poll. False where the time has passed before.
+    /// Waits until each researcher has answered a poll: a ferry server does so at once, one of the original's with its first
+    /// task. False where the time has passed before.
     bool wait_connected(std::chrono::milliseconds within) {
         const auto deadline = std::chrono::steady_clock::now() + within;
         return std::all_of(links_.begin(), links_.end(),

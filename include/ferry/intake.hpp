@@ -54,6 +54,11 @@ public:
     }
 
     template <class Sink>
+    void step(const intake_events::poll_sent& e, instant now, Sink&&) {
+        if (is_open(e.poll_id)) poll_.sent = now.steady;
+    }
+
+    template <class Sink>
     void step(const intake_events::poll_accepted& e, instant now, Sink&& sink) {
         if (!is_open(e.poll_id)) return;
         alive(sink);
@@ -131,7 +136,7 @@ public:
 
     template <class Sink>
     void step(intake_events::feedback_submitted e, instant now, Sink&& sink) {
-        if (drained_) return feedback_.drop("the node has stopped", sink);
+        if (drained_) return feedback_.drop(feedback_.stopped_text, sink);
         feedback_.submit(std::move(e), now.steady);
         go_on(now, sink);
         feedback_.keep_bound(sink);
@@ -201,6 +206,7 @@ private:
         time_point last_progress;
         bool carrying = false;
         bool whole = false;
+        time_point sent = time_point::max();  // when the server was reached by it
     };
 
     struct waiting_task {
@@ -231,7 +237,7 @@ private:
     void set_link(bool connected, Sink& sink) {
         if (std::exchange(connected_, connected) == connected) return;
         if (connected) {
-            uploads_.held().open();
+            uploads_.link_came_up();
             feedback_.held().open();
         }
         sink(intake_effects::link_changed{connected});
@@ -254,6 +260,8 @@ private:
         const poll gone = std::exchange(poll_, {});
         const auto lasted = now - gone.opened;
         if (gone.whole || lasted >= limits_.empty_poll.cap) empty_polls_ = 0;
+        if (gone.sent < now && now - gone.sent >= limits_.reconnect.cap)
+            failures_ = 0;  // a server need not answer a poll
         resume_ = now;
         switch (how) {
             case poll_end::well:
@@ -308,7 +316,7 @@ private:
         if (wants_connection() && now.steady >= resume_) {
             if (std::exchange(old_connection_, false)) sink(intake_effects::reconnect{failures_ > 0});
             if (wants_poll()) {
-                poll_ = {++last_id_, now.steady, now.steady};
+                poll_ = {.id = ++last_id_, .opened = now.steady, .last_progress = now.steady};
                 sink(intake_effects::open_poll{poll_.id});
             }
         }

@@ -57,6 +57,11 @@ namespace intake_events {
 /// The link may be used. Until then what is submitted is kept.
 struct started {};
 
+/// The poll has gone out over a connection. A server may say nothing to it before it has a task.
+struct poll_sent {
+    std::uint64_t poll_id;
+};
+
 /// The server has answered the poll, with its initial metadata or otherwise.
 struct poll_accepted {
     std::uint64_t poll_id;

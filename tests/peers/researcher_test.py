@@ -721,7 +721,7 @@ class Losses(Case):
         for _ in range(4):
             polled = relay.connections[-1]
             before = polled.up
-            relay.wait(lambda: polled.up >= before + 2 * 17, "the server's pings are answered: the connection is well")
+            relay.wait(lambda: polled.up >= before + 6 * 17, "the server's pings are answered for longer than a pause")
             cut = time.monotonic()
             self.cut(relay, researcher)
             self.assertLess(researcher.nodes["node-1"].polls[-1] - cut, 6)

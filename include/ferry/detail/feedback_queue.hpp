@@ -21,6 +21,9 @@ class feedback_queue {
 public:
     using retry = typename Types::retry;
 
+    static inline const std::string overflow_text = "feedback is dropped: too much of it waits";
+    static inline const std::string stopped_text = "feedback is dropped: the node was stopped first";
+
     feedback_queue(const intake_limits& limits, retry& policy, jitter& random, std::uint64_t& last_id)
         : limits_(limits), retry_(policy), random_(random), last_id_(last_id) {}
 
@@ -38,14 +41,13 @@ public:
         const std::size_t under_way = id_ != 0 ? 1 : 0;
         if (waiting_.size() - under_way <= limits_.max_feedback) return;
         waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(under_way));
-        drop("too much of it waits", sink);
+        drop(overflow_text, sink);
     }
 
     template <class Sink>
-    void drop(const char* why, Sink& sink) {
+    void drop(const std::string& warning, Sink& sink) {
         ++dropped_;
-        if (std::exchange(overflowing_, true)) return;
-        sink(intake_effects::warning{std::string("feedback is dropped: ") + why});
+        if (!std::exchange(overflowing_, true)) sink(intake_effects::warning{warning});
     }
 
     /// Returns whether it was the one under way.
@@ -59,7 +61,7 @@ public:
     template <class Sink>
     void stop(Sink& sink) {
         if (id_ != 0) sink(intake_effects::cancel_feedback{std::exchange(id_, 0)});
-        for (; !waiting_.empty(); waiting_.pop_front()) drop("the node was stopped first", sink);
+        for (; !waiting_.empty(); waiting_.pop_front()) drop(stopped_text, sink);
     }
 
     template <class Sink>

@@ -29,6 +29,7 @@ namespace ferry::detail {
 class client_calls_host {
 public:
     virtual ~client_calls_host() = default;
+    virtual void poll_sent(std::uint64_t poll_id) = 0;
     virtual void poll_accepted(std::uint64_t poll_id) = 0;
     virtual void poll_progress(std::uint64_t poll_id) = 0;
     /// `task` is there where one came whole; `read` says what was wrong with its chunks.
@@ -96,6 +97,12 @@ public:
     }
 
 private:
+    void OnWriteDone(bool ok) override {
+        if (!ok) return;
+        publish();
+        host_->poll_sent(id_);
+    }
+
     void OnReadInitialMetadataDone(bool ok) override {
         if (!ok) return;
         publish();

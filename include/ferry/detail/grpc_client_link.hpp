@@ -132,6 +132,7 @@ public:
 
     // --- what calls report ----------------------------------------------------------------------------------------------
 
+    void poll_sent(std::uint64_t id) override { post_event(intake_events::poll_sent{id}); }
     void poll_accepted(std::uint64_t id) override { post_event(intake_events::poll_accepted{id}); }
     void poll_progress(std::uint64_t id) override { post_event(intake_events::poll_progress{id}); }
 

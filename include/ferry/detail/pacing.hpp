@@ -65,11 +65,15 @@ private:
     int failures_ = 0;
 };
 
-/// The link failed, not the content: it is sent again, and the failure doesn't count. A server that does not know the
-/// node has been started again and will know it by its next poll.
+/// The link failed, not the content: what was sent is sent again, and the failure doesn't count.
 constexpr bool link_failure(errc reason) noexcept {
-    return reason == errc::connection_failed || reason == errc::node_unknown || reason == errc::stopped ||
-           reason == errc::stream_broken;
+    return reason == errc::connection_failed || reason == errc::stopped;
+}
+
+/// The server can't deal with it for now, or with nothing of its kind: one that does not know the node has been started
+/// again, and will know it by its next poll; one that chokes on it will choke again.
+constexpr bool server_trouble(errc reason) noexcept {
+    return reason == errc::node_unknown || reason == errc::stream_broken;
 }
 
 /// The server would say the same again.

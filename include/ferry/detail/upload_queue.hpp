@@ -43,6 +43,16 @@ public:
     std::uint64_t bytes() const noexcept { return bytes_; }
     gate& held() noexcept { return held_; }
 
+    /// The link works again; perhaps what troubled the server has passed.
+    void link_came_up() {
+        held_.open();
+        for (auto& [key, u] : uploads_) {
+            if (u.troubles == 0 || u.id != 0) continue;
+            u.not_before = steady_time::min();
+            u.in->ready.insert(key);
+        }
+    }
+
     template <class Sink>
     upload_key submit(intake_events::reply_submitted<ticket> e, steady_time now, Sink& sink) {
         const auto refuse = [&](outcome_kind kind, errc reason, std::string text) {
@@ -163,6 +173,7 @@ private:
         chunk part{};
         std::uint64_t sent = 0;
         int attempts = 0;
+        int troubles = 0;
         steady_time accepted, expires, last_progress;
         steady_time not_before = steady_time::min();
         steady_time wake = steady_time::max();
@@ -233,6 +244,11 @@ private:
         if (link_failure(reason)) {
             --u.attempts;
             held_.lost(limits_.reconnect, random_, now);
+            return look_after(u, now, sink);
+        }
+        if (server_trouble(reason)) {  // costs this one its place, and no other anything
+            --u.attempts;
+            u.not_before = now + random_.part_of(limits_.reconnect, ++u.troubles);
             return look_after(u, now, sink);
         }
         held_.works();
