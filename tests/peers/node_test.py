@@ -174,11 +174,16 @@ class Case(unittest.TestCase):
         """Calls over a connection of their own."""
         return wire.Stub(self.channel(server))
 
-    def poll(self, server, stub, node_id="node"):
-        """An open poll that the server knows of."""
+    def ask(self, stub, node_id="node"):
+        """A poll that has gone out."""
         call = stub.get_task_unary(wire.TaskRequest(node=node_id, protocol_version="7"), timeout=PATIENCE)
         self.addCleanup(call.cancel)
-        call.initial_metadata()  # has come: the server has heard it
+        return call
+
+    def poll(self, server, stub, node_id="node"):
+        """A poll that is open, where there is no task for it."""
+        call = self.ask(stub, node_id)
+        call.initial_metadata()  # of this poll, not of an older one, is the status below
         server.until_status(node_id, "ACTIVE")
         return call
 
@@ -508,7 +513,7 @@ class Polls(Case):
         server = self.serve()
         stub = self.stub(server)
         for name in ("", "x" * 1025):
-            call = stub.get_task_unary(wire.TaskRequest(node=name, protocol_version="7"), timeout=PATIENCE)
+            call = self.ask(stub, name)
             self.assertRaises(grpc.RpcError, list, call)
             self.assertEqual(call.code(), Code.INVALID_ARGUMENT)
             self.assertIn("must name its node", call.details())
@@ -625,7 +630,7 @@ class Polls(Case):
         self.assertEqual(next(call).iteration, 1)
         call.cancel()
         server.until_status("node", "WAITING")
-        got = [self.task(self.poll(server, stub)) for _ in range(3)]
+        got = [self.task(self.ask(stub)) for _ in range(3)]
         self.poll(server, stub)
         self.assertEqual([m["number"] for m in got], [1, 2, 3])
         self.assertTrue(got[0]["data"] == large["data"], "the resend differs")
@@ -650,7 +655,7 @@ class Polls(Case):
         call = self.poll(server, first)
         numbers = [server.send("node", ping(f"r{n}")) for n in range(2)]
         self.assertEqual(self.task(call)["request_id"], "r0")
-        got = [self.task(self.poll(server, second))["request_id"] for _ in range(2)]
+        got = [self.task(self.ask(second))["request_id"] for _ in range(2)]
         self.poll(server, second)
         self.assertEqual(got, ["r0", "r1"])
         self.assert_ended(server, numbers[0], "taken", attempts=2)
@@ -675,7 +680,7 @@ class Polls(Case):
         server.until_status("node", "DISCONNECTED")
         self.assertEqual(server.events(event="ended"), [])
         self.assertEqual(server.ended(server.send("node", ping("late")))["kind"], "node disconnected")
-        self.task(self.poll(server, stub))
+        self.task(self.ask(stub))
         self.poll(server, stub)
         self.assert_ended(server, number, "taken", attempts=2)
 
@@ -690,7 +695,7 @@ class Tells(Case):
         text = json.dumps({"asctime": "2024-01-01 12:00:00,000", "node_id": "node", "name": "fedbiomed",
                            "level": "WARNING", "message": "Zürich ☃"})
         for level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
-            told.tell(self.feedback(log=wire.FeedbackMessage.Log(node_id="node", level=level, msg=text)))
+            told.tell(self.feedback(log=dict(node_id="node", level=level, msg=text)))
             self.assertEqual(server.wait(event="log_line", level=level),
                              {"event": "log_line", "node_id": "node", "level": level, "message": text})
 
@@ -711,8 +716,7 @@ class Tells(Case):
         one_option = [dict(unset, **{name: 0}) for name in ("epoch", "num_samples_trained")]
         cases = [full, zero, unset, *one_bool, *one_option]
         for number, fields in enumerate(cases, 1):
-            told.tell(self.feedback(scalar=wire.FeedbackMessage.Scalar(
-                **{k: v for k, v in fields.items() if v is not None})))
+            told.tell(self.feedback(scalar={k: v for k, v in fields.items() if v is not None}))
             got = server.wait(number, event="scalars")
             got["metric"] = {k: numpy.float32(v) for k, v in got["metric"].items()}
             self.assertEqual(got, {"event": "scalars", **fields,
@@ -720,7 +724,7 @@ class Tells(Case):
 
     def test_feedback_without_a_researcher_id_is_taken(self):
         server = self.serve()
-        log = wire.FeedbackMessage.Log(node_id="node", level="INFO", msg="hello")
+        log = dict(node_id="node", level="INFO", msg="hello")
         self.stub(server).feedback(wire.FeedbackMessage(log=log), timeout=PATIENCE)
         server.wait(event="log_line", message="hello")
 
@@ -732,7 +736,7 @@ class Tells(Case):
                 stub.feedback(empty, timeout=PATIENCE)
             self.assertEqual(caught.exception.code(), Code.INVALID_ARGUMENT)
             self.assertIn("must be a log or a scalar", caught.exception.details())
-        stub.feedback(self.feedback(log=wire.FeedbackMessage.Log(node_id="node")), timeout=PATIENCE)
+        stub.feedback(self.feedback(log=dict(node_id="node")), timeout=PATIENCE)
         server.wait(event="log_line")
         self.assertEqual(len(server.events(event="log_line")), 1)
 
@@ -741,7 +745,7 @@ class Tells(Case):
         server.command("hold")
         server.nodes()  # it holds
         told = self.node(server)
-        logs = [self.feedback(log=wire.FeedbackMessage.Log(node_id="node", level="INFO", msg=str(n)))
+        logs = [self.feedback(log=dict(node_id="node", level="INFO", msg=str(n)))
                 for n in range(20)]
         for each in logs:
             told.stub("feedback").feedback(each, timeout=PATIENCE)
@@ -770,7 +774,7 @@ class Tells(Case):
         call("stream_unary", "ReplyTask", wire.Empty)(chunks, timeout=PATIENCE)
         how = self.assert_ended(server, number, "replied")
         self.assertEqual(server.value(how["message"]), numbered(1, data=bytes(range(200))))
-        log = wire.FeedbackMessage.Log(node_id="node", level="INFO", msg="hello")
+        log = dict(node_id="node", level="INFO", msg="hello")
         call("unary_unary", "Feedback", wire.Empty)(self.feedback(log=log), timeout=PATIENCE)
         server.wait(event="log_line", message="hello")
 

@@ -178,7 +178,7 @@ public:
             }
         }
         feedback_.set(true);
-        server_.stop();
+        server_.stop(std::chrono::milliseconds(100));
     }
 
 private:
