@@ -37,7 +37,7 @@ def until(done, what):
 class Ferry:
     """A ferry server in a process of its own, driven by JSON lines."""
 
-    def __init__(self, folder, *options):
+    def __init__(self, folder, **options):
         self._folder = folder
         self._events = []
         self._news = threading.Condition()
@@ -45,7 +45,7 @@ class Ferry:
         self._ids = itertools.count(1)
         self._files = itertools.count(1)
         program = pathlib.Path(os.environ["FERRY_PEERS"]) / "ferry_peer_server"
-        self._process = subprocess.Popen([program, "--folder", folder, *map(str, options)], stdin=subprocess.PIPE,
+        self._process = subprocess.Popen([program, json.dumps({"folder": folder, **options})], stdin=subprocess.PIPE,
                                          stdout=subprocess.PIPE, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -109,8 +109,6 @@ class Ferry:
     def view(self, value):
         """A value as the server program reads it."""
         if isinstance(value, bytes):
-            if len(value) <= 256:
-                return {"bin": value.hex()}
             path = f"{self._folder}/sent-{id(self)}-{next(self._files)}"
             pathlib.Path(path).write_bytes(value)
             return {"file": path}
@@ -122,8 +120,6 @@ class Ferry:
     def value(view):
         """What the server program has reported."""
         if isinstance(view, dict):
-            if view.keys() == {"bin"}:
-                return bytes.fromhex(view["bin"])
             if view.keys() == {"file"}:
                 return pathlib.Path(view["file"]).read_bytes()
             return {k: Ferry.value(v) for k, v in view.items()}
@@ -152,8 +148,8 @@ class Case(unittest.TestCase):
         self.key, self.cert = wire.make_certificate(self.folder, organisation=RESEARCHER)
         self.pem = pathlib.Path(self.cert).read_text()
 
-    def serve(self, *options):
-        server = Ferry(self.folder, "--key", self.key, "--cert", self.cert, *options)
+    def serve(self, **options):
+        server = Ferry(self.folder, key=self.key, cert=self.cert, **options)
         self.addCleanup(lambda: self.assertEqual(server.close(), 0, "how the server ended"))
         return server
 
@@ -252,7 +248,7 @@ class Arrivals(Case):
         self.assert_serves(server)
 
     def serves_at(self, host):
-        server = self.serve("--host", host)
+        server = self.serve(host=host)
         at = self.node(server, host=host, answer=answer_pings)
         self.assertEqual(at.researcher_id, RESEARCHER)
         self.assert_ended(server, server.request("node", ping()), "replied")
@@ -304,8 +300,8 @@ class Messages(Case):
         self.exchange(ping(), lambda by, m: by.make("ErrorMessage", request_id=m["request_id"], extra_msg="",
                                                     errnum=None))
 
-    def task_in_chunks(self, length, size, *options):
-        server = self.serve(*options)
+    def task_in_chunks(self, length, size, **options):
+        server = self.serve(**options)
         call = self.poll(server, self.stub(server))
         message = numbered(1, data=os.urandom(size))
         server.send("node", message)
@@ -317,16 +313,16 @@ class Messages(Case):
         self.assertGreater(len(chunks), 1)
 
     def test_a_task_in_chunks_of_1_byte(self):
-        self.task_in_chunks(1, 20, "--chunk", 1)
+        self.task_in_chunks(1, 20, chunk=1)
 
     def test_a_task_in_chunks_of_1000_bytes(self):
-        self.task_in_chunks(1000, 54_321, "--chunk", 1000)
+        self.task_in_chunks(1000, 54_321, chunk=1000)
 
     def test_a_task_in_chunks_of_the_usual_size(self):
         self.task_in_chunks(wire.MAX_MESSAGE_BYTES_LENGTH, 2 * wire.MAX_MESSAGE_BYTES_LENGTH + 17)
 
     def test_a_task_in_chunks_of_4_mb(self):
-        self.task_in_chunks(4_000_000, 9_000_000, "--chunk", 4_000_000)
+        self.task_in_chunks(4_000_000, 9_000_000, chunk=4_000_000)
 
     def reply_in_chunks(self, length, size):
         server = self.serve()
@@ -541,7 +537,7 @@ class Polls(Case):
         first.wait(event="stopped")
         until(lambda: Code.UNAVAILABLE in back.poll_ends, "the poll has ended")
         self.assertEqual(first.close(), 0)
-        second = self.serve("--port", first.port)
+        second = self.serve(port=first.port)
         second.until_status("node", "ACTIVE")
         for number in [second.request("node", ping(f"r{n}")) for n in range(10)]:
             self.assertEqual(second.ended(number)["kind"], "replied")
@@ -550,7 +546,7 @@ class Polls(Case):
         self.assertEqual(set(back.poll_ends), {Code.OK, Code.UNAVAILABLE})
 
     def test_a_poll_without_a_task_stays_open(self):
-        server = self.serve("--disconnect-after", 300)
+        server = self.serve(disconnect_after=300)
         stays = self.node(server, "stays")
         leaves = self.stub(server)
         for _ in range(4):  # more than a second passes
@@ -622,7 +618,7 @@ class Polls(Case):
         self.assert_serves(server)
 
     def test_a_stream_that_the_node_cancels_is_sent_again_in_its_place(self):
-        server = self.serve("--chunk", 1000)
+        server = self.serve(chunk=1000)
         stub = self.stub(server)
         call = self.poll(server, stub)
         large = numbered(1, data=os.urandom(20_000_000))
@@ -636,6 +632,32 @@ class Polls(Case):
         self.assertTrue(got[0]["data"] == large["data"], "the resend differs")
         for number, attempts in zip(numbers, (2, 1, 1)):
             self.assert_ended(server, number, "taken", attempts)
+
+    def test_a_stream_that_stands_still_is_ended_and_sent_again(self):
+        server = self.serve(idle_limit=1000)
+        stub = self.stub(server)
+        call = self.poll(server, stub)
+        large = numbered(1, data=os.urandom(40_000_000))
+        number = server.send("node", large)
+        self.assertEqual(next(call).iteration, 1)
+        server.until_status("node", "WAITING")
+        self.assertRaises(grpc.RpcError, list, call)
+        self.assertEqual(call.code(), Code.UNAVAILABLE)
+        self.assertTrue(self.task(self.ask(stub))["data"] == large["data"], "the resend differs")
+        self.poll(server, stub)
+        self.assertEqual(server.ended(number)["kind"], "taken")
+        self.assertGreater(server.ended(number)["attempts"], 1)
+
+    def test_a_reply_that_comes_too_late_is_nobodys(self):
+        server = self.serve()
+        stub = self.stub(server)
+        call = self.poll(server, stub)
+        number = server.request("node", numbered(1), reply_within=1000)
+        self.task(call)
+        self.poll(server, stub)
+        self.assert_ended(server, number, "expired")
+        self.reply(stub, numbered(1))
+        self.assertEqual(server.wait(event="reply")["message"], numbered(1))
 
     def test_a_poll_over_the_same_connection_confirms_the_task(self):
         server = self.serve()
@@ -672,7 +694,7 @@ class Polls(Case):
         self.assertEqual(server.wait(event="reply")["message"], reply)
 
     def test_a_node_that_stays_away_after_a_task_has_not_taken_it(self):
-        server = self.serve("--disconnect-after", 200)
+        server = self.serve(disconnect_after=200)
         stub = self.stub(server)
         call = self.poll(server, stub)
         number = server.send("node", ping())
@@ -852,7 +874,7 @@ class Refusals(Case):
 
     def test_every_refused_reply_is_logged(self):
         """A node never reads why: the server's log is the only place where it shows."""
-        server = self.serve("--reply-limit", 1000)
+        server = self.serve(reply_limit=1000)
         stub = self.stub(server)
         self.poll(server, stub)
         too_large = {"beyond the limit": list(wire.cut(bytes(2000), wire.TaskResult))}
@@ -865,7 +887,7 @@ class Refusals(Case):
                 self.assertEqual(len(server.events(event="log", level="warning")), before + 1)
 
     def test_a_reply_beyond_the_servers_limit_is_refused(self):
-        server = self.serve("--reply-limit", 1_000_000)
+        server = self.serve(reply_limit=1_000_000)
         stub = self.stub(server)
         self.poll(server, stub)
         too_large = list(wire.cut(wire.dumps(numbered(1, data=bytes(1_000_001))), wire.TaskResult, 100_000))

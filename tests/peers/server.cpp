@@ -1,39 +1,33 @@
-// A ferry server that a program of another make drives, for tests: JSON lines in on stdin, JSON lines out on stdout. It ends
-// when stdin does.
+// A ferry server that a program of another make drives, for tests: its options are a JSON object, the one argument; then
+// JSON lines come in on stdin and go out on stdout. It ends when stdin does.
 //
 //   commands: send, request, broadcast {id, node, message or again, reply_within}; nodes; hold, release; stop {within}
 //   events:   started {port}; ended {id, node, kind, reason, text, attempts, sent, total, message}; reply {node, message};
-//             log_line, scalars; nodes; stopped; log {level, text}; error {id, reason, text}
+//             log_line, scalars; nodes; stopped; log {level, text}; error {reason, text}; failed {text}
 //
-// `message` is JSON, in which a binary is {"bin": hexadecimal digits}, or {"file": path} where it is long. `again` sends the
-// last reply that came. Between hold and release the handler of feedback blocks.
+// `message` is JSON, in which a binary is {"file": path}; those of replies are written into the options' `folder`. `again`
+// sends the last reply that came. Between hold and release the handler of feedback blocks.
 #include <ferry/grpc_server.hpp>
 
 #include <nlohmann/json.hpp>
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
-#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <fstream>
 #include <ios>
 #include <iostream>
-#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <variant>
-#include <vector>
 
 namespace {
 
 using nlohmann::json;
-
-constexpr std::size_t shown_bytes = 256;  // of a binary in an event; a longer one goes to a file
+using std::chrono::milliseconds;
 
 void report(const json& event) {
     static std::mutex one_writer;
@@ -44,31 +38,11 @@ void report(const json& event) {
 
 // --- messages as JSON --------------------------------------------------------------------------------------------------
 
-std::string hex(const ferry::bytes& run) {
-    static constexpr std::string_view digits = "0123456789abcdef";
-    std::string out;
-    for (const auto byte : run) {
-        out += digits[byte >> 4];
-        out += digits[byte & 15];
-    }
-    return out;
-}
-
-ferry::bytes from_hex(const std::string& digits) {
-    std::vector<std::uint8_t> out;
-    for (std::size_t i = 0; i + 1 < digits.size(); i += 2) {
-        out.push_back(static_cast<std::uint8_t>(std::stoi(digits.substr(i, 2), nullptr, 16)));
-    }
-    return ferry::bytes::own(std::move(out));
-}
-
-/// Long binaries become files in `folder`.
 json to_view(const ferry::message& m, const std::string& folder) {
     static std::atomic<int> files = 0;
     switch (m.type()) {
         case ferry::message::value_t::binary: {
             const auto run = m.get<ferry::bytes>();
-            if (run.size() <= shown_bytes) return {{"bin", hex(run)}};
             const auto path = folder + "/binary-" + std::to_string(++files);
             std::ofstream(path, std::ios::binary)
                 .write(reinterpret_cast<const char*>(run.data()), static_cast<std::streamsize>(run.size()));
@@ -90,9 +64,7 @@ json to_view(const ferry::message& m, const std::string& folder) {
 
 ferry::message from_view(const json& view) {
     ferry::message out;
-    if (view.is_object() && view.size() == 1 && view.contains("bin")) {
-        out = from_hex(view.at("bin").get<std::string>());
-    } else if (view.is_object() && view.size() == 1 && view.contains("file")) {
+    if (view.is_object() && view.size() == 1 && view.contains("file")) {
         out = ferry::bytes::map_file(view.at("file").get<std::string>());
     } else if (view.is_object()) {
         out = ferry::message::object();
@@ -107,24 +79,6 @@ ferry::message from_view(const json& view) {
 }
 
 // --- feedback ----------------------------------------------------------------------------------------------------------
-
-class gate {
-public:
-    void set(bool open) {
-        const std::lock_guard lock(mutex_);
-        open_ = open;
-        changed_.notify_all();
-    }
-    void pass() {
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [this] { return open_; });
-    }
-
-private:
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    bool open_ = true;
-};
 
 json to_event(const ferry::log_line& line) {
     return {{"event", "log_line"}, {"node_id", line.node_id}, {"level", line.level}, {"message", line.message}};
@@ -171,14 +125,11 @@ public:
             try {
                 perform(command, command.at("do").get<std::string>());
             } catch (const ferry::error& e) {
-                report({{"event", "error"},
-                        {"id", command.value("id", 0)},
-                        {"reason", ferry::to_string(e.code())},
-                        {"text", e.what()}});
+                report({{"event", "error"}, {"reason", ferry::to_string(e.code())}, {"text", e.what()}});
             }
         }
-        feedback_.set(true);
-        server_.stop(std::chrono::milliseconds(100));
+        if (hold_) hold_.unlock();
+        server_.stop(milliseconds(100));
     }
 
 private:
@@ -206,9 +157,9 @@ private:
             }
             report({{"event", "nodes"}, {"nodes", nodes}});
         } else if (what == "hold" || what == "release") {
-            feedback_.set(what == "release");
+            what == "hold" ? hold_.lock() : hold_.unlock();
         } else if (what == "stop") {
-            server_.stop(std::chrono::milliseconds(command.at("within").get<int>()));
+            server_.stop(milliseconds(command.at("within").get<int>()));
             report({{"event", "stopped"}});
         } else {
             throw ferry::error(ferry::errc::invalid_argument, "no such command: " + what);
@@ -218,7 +169,7 @@ private:
     ferry::server_options with_handlers(ferry::server_options options) {
         options.on_message = [this](const ferry::feedback& from) {
             report(std::visit([](const auto& each) { return to_event(each); }, from));
-            feedback_.pass();
+            const std::lock_guard passes(held_);
         };
         options.log = [](ferry::log_level level, const std::string& text) {
             static constexpr const char* names[] = {"debug", "info", "warning"};
@@ -235,9 +186,8 @@ private:
 
     static ferry::send_options how(const json& command) {
         ferry::send_options options;
-        if (command.contains("reply_within")) {
-            options.reply_within = std::chrono::milliseconds(command.at("reply_within").get<int>());
-        }
+        if (command.contains("reply_within"))
+            options.reply_within = milliseconds(command.at("reply_within").get<int>());
         return options;
     }
 
@@ -259,58 +209,37 @@ private:
     }
 
     const std::string folder_;
-    gate feedback_;
+    std::mutex held_;
+    std::unique_lock<std::mutex> hold_{held_, std::defer_lock};
     std::mutex mutex_;
     ferry::message last_reply_;
     ferry::basic_grpc_server<Policies...> server_;
 };
 
-/// `--name value` as name and value; one without a value has an empty one.
-std::map<std::string, std::string> read_options(int argc, char** argv) {
-    std::map<std::string, std::string> out;
-    std::string name;
-    for (int i = 1; i < argc; ++i) {
-        const std::string word = argv[i];
-        if (word.starts_with("--")) {
-            out[name = word.substr(2)] = "";
-        } else {
-            out[name] = word;
-        }
-    }
-    return out;
-}
-
-void serve(std::map<std::string, std::string> given) {
+void serve(const json& given) {
     ferry::server_options options;
-    const auto milliseconds = [&](const char* name, std::chrono::milliseconds& to) {
-        if (given.contains(name)) to = std::chrono::milliseconds(std::stoi(given[name]));
-    };
-    options.host = given.contains("host") ? given["host"] : "localhost";
-    options.port = static_cast<std::uint16_t>(given.contains("port") ? std::stoi(given["port"]) : 0);
-    if (given.contains("plain")) {
-        options.ssl = ferry::plain_text{};
-    } else {
-        options.ssl = ferry::ssl_credentials{given["key"], given["cert"]};
-    }
+    options.host = given.value("host", options.host);
+    options.port = given.value("port", std::uint16_t{0});
+    options.ssl = ferry::ssl_credentials{given.at("key"), given.at("cert")};
     options.wait_for_first_node = false;
-    options.debug = given.contains("debug");
-    milliseconds("disconnect-after", options.limits.disconnect_after);
-    milliseconds("idle-limit", options.limits.idle_limit);
-    milliseconds("task-age", options.task_age);
-    if (given.contains("reply-limit")) options.replies.max_payload_bytes = std::stoull(given["reply-limit"]);
-    const auto chunk = given["chunk"];
-    const auto folder = given["folder"];
-    if (chunk == "1") return driven_server<ferry::max_message_bytes_length<1>>(options, folder).run();
-    if (chunk == "1000") return driven_server<ferry::max_message_bytes_length<1000>>(options, folder).run();
-    if (chunk == "4000000") return driven_server<ferry::max_message_bytes_length<4'000'000>>(options, folder).run();
-    driven_server<>(options, folder).run();
+    options.limits.disconnect_after = milliseconds(given.value("disconnect_after", 10'000));
+    options.limits.idle_limit = milliseconds(given.value("idle_limit", 60'000));
+    options.replies.max_payload_bytes = given.value("reply_limit", options.replies.max_payload_bytes);
+    const std::string folder = given.at("folder");
+    switch (given.value("chunk", 0)) {
+        case 0: return driven_server<>(options, folder).run();
+        case 1: return driven_server<ferry::max_message_bytes_length<1>>(options, folder).run();
+        case 1000: return driven_server<ferry::max_message_bytes_length<1000>>(options, folder).run();
+        case 4'000'000: return driven_server<ferry::max_message_bytes_length<4'000'000>>(options, folder).run();
+        default: throw ferry::error(ferry::errc::invalid_argument, "chunk: 1, 1000, 4000000 or none");
+    }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
     try {
-        serve(read_options(argc, argv));
+        serve(json::parse(argc == 2 ? argv[1] : ""));
     } catch (const std::exception& e) {
         report({{"event", "failed"}, {"text", e.what()}});
         return 1;
