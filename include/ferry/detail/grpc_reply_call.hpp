@@ -112,6 +112,8 @@ public:
     virtual ~reply_call_host() = default;
     virtual upload_guard& uploads() = 0;
     virtual void reply_received(std::shared_ptr<reply_call> call, bytes content) = 0;
+    /// It never became whole. A Python node doesn't read why: this is all that tells.
+    virtual void reply_refused(const std::string& why) = 0;
 };
 
 /// One upload; several replies may follow one another in it. The next is read once the one before was answered.
@@ -159,11 +161,11 @@ public:
 private:
     void OnReadDone(bool ok) override {
         std::unique_lock lock(mutex_);
-        if (!ok) return end_of_stream();
+        if (!ok) return end_of_stream(lock);
         const auto before = chunks_.received();
         const auto read = wire::read_chunk(in_, chunks_);
         in_.Clear();
-        if (read.code != errc::ok) return finish(wire::to_status(read.code, read.text));
+        if (read.code != errc::ok) return refuse(lock, read.code, read.text);
         const auto length = chunks_.received() - before;
         if (!chunks_.complete()) {
             if (!over_ && guard_.chunk(*entry_, length)) StartRead(&in_);
@@ -190,12 +192,20 @@ private:
         for (const auto& each : guard_.close(*entry)) each->read_on();
     }
 
-    // The two below are called under the mutex.
+    // The three below are called under the mutex.
 
-    void end_of_stream() {
+    void end_of_stream(std::unique_lock<std::mutex>& lock) {
         if (!chunks_.in_progress()) return finish(grpc::Status::OK);
-        finish(wire::to_status(errc::stream_broken, "the stream ended before its last chunk, after " +
-                                                        std::to_string(chunks_.received()) + " bytes"));
+        refuse(lock, errc::stream_broken,
+               "the stream ended before its last chunk, after " + std::to_string(chunks_.received()) + " bytes");
+    }
+
+    /// Gives the mutex back, and this call may be gone then.
+    void refuse(std::unique_lock<std::mutex>& lock, errc reason, const std::string& why) {
+        const auto host = host_;
+        finish(wire::to_status(reason, why));
+        lock.unlock();
+        host->reply_refused(why);
     }
 
     void finish(const grpc::Status& how) {

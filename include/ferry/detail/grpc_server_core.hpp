@@ -182,6 +182,8 @@ public:
                        });
     }
 
+    void reply_refused(const std::string& why) override { warn("a reply is refused: " + why); }
+
     void feedback_received(feedback from, std::size_t bytes) override {
         const std::string node = node_of(from);
         if (options_.debug) {
@@ -330,10 +332,10 @@ private:
             node = traits::node_id(*message);
             request_id = traits::request_id(*message);
         } catch (const error& e) {
-            warn(std::string("a reply is refused: ") + e.what());
+            reply_refused(e.what());
             return call->answer(e.code(), e.what());
         } catch (const std::exception& e) {
-            warn(std::string("a reply is refused: ") + e.what());
+            reply_refused(e.what());
             return call->answer(errc::decode_failed, e.what());
         }
         if (options_.debug) log_in(node, message_label(*message), content.size(), open_request(node, request_id));
