@@ -879,12 +879,12 @@ class Refusals(Case):
         self.poll(server, stub)
         too_large = {"beyond the limit": list(wire.cut(bytes(2000), wire.TaskResult))}
         ends_early = {"ends early": [wire.TaskResult(size=2, iteration=1, bytes_=b"x")]}
-        for what, chunks in {**self.malformed(), **too_large, **ends_early}.items():
+        refused = {**self.malformed(), **too_large, **ends_early}
+        for number, (what, chunks) in enumerate(refused.items(), 1):
             with self.subTest(what):
-                before = len(server.events(event="log", level="warning"))
-                self.upload(stub, chunks)
-                server.nodes()
-                self.assertEqual(len(server.events(event="log", level="warning")), before + 1)
+                why = self.upload(stub, chunks).details().partition(": ")[2]
+                self.assertIn(why, server.wait(number, event="log", level="warning")["text"])
+        self.assertEqual(len(server.events(event="log", level="warning")), len(refused))
 
     def test_a_reply_beyond_the_servers_limit_is_refused(self):
         server = self.serve(reply_limit=1_000_000)
