@@ -260,8 +260,8 @@ private:
         const poll gone = std::exchange(poll_, {});
         const auto lasted = now - gone.opened;
         if (gone.whole || lasted >= limits_.empty_poll.cap) empty_polls_ = 0;
-        if (gone.sent < now && now - gone.sent >= limits_.reconnect.cap)
-            failures_ = 0;  // a server need not answer a poll
+        const bool lived = gone.sent < now && now - gone.sent >= limits_.reconnect.base;
+        if (lived) failures_ = 0;  // a server need not answer a poll
         resume_ = now;
         switch (how) {
             case poll_end::well:

@@ -156,9 +156,9 @@ def _tagged(value):
     if isinstance(value, numpy.ndarray):
         little = numpy.ascontiguousarray(value).reshape(value.shape)
         little = little.astype(little.dtype.newbyteorder("<"), copy=False)
-        return {"__type__": "np.ndarray", "value": [little.tobytes(), str(value.dtype), list(value.shape)]}
+        return {"__type__": "np.ndarray", "value": [little.tobytes(), little.dtype.name, list(value.shape)]}
     if isinstance(value, numpy.generic):
-        return {"__type__": "np.generic", "value": [value.tobytes(), str(value.dtype)]}
+        return {"__type__": "np.generic", "value": [value.tobytes(), value.dtype.name]}
     return value
 
 
