@@ -716,7 +716,7 @@ class Losses(Case):
         take longer each time to come back, or it is taken for DISCONNECTED, and its tasks are discarded."""
         researcher = self.researcher(settings={"grpc.keepalive_time_ms": 500})
         relay = self.relay(Relay(("127.0.0.1", researcher.port)))
-        self.node(relay.port, "--pause", "2000")  # at most; 4, 8 and 16 s after failures in a row
+        self.node(relay.port, "--pause", "1000")  # at most; 2, 4 and 8 s after failures in a row
         researcher.wait_polled("node-1")
         for _ in range(4):
             polled = relay.connections[-1]
@@ -724,7 +724,7 @@ class Losses(Case):
             relay.wait(lambda: polled.up >= before + 6 * 17, "the server's pings are answered for longer than a pause")
             cut = time.monotonic()
             self.cut(relay, researcher)
-            self.assertLess(researcher.nodes["node-1"].polls[-1] - cut, 6)
+            self.assertLess(researcher.nodes["node-1"].polls[-1] - cut, 3.5)
 
     def test_status_by_polls(self):
         researcher, node = self.pair(disconnect_after=0.5)
