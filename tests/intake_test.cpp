@@ -354,6 +354,24 @@ TEST(intake_poll, comes_for_ever_over_new_connections_with_growing_pauses_while_
     EXPECT_EQ(w.warnings.size(), 1U) << "only the first failure in a row";
 }
 
+TEST(intake_poll, tells_each_reason_once_until_the_server_is_heard_of_and_not_more_than_a_few) {
+    world w;
+    w.start();
+    const auto fail = [&](const std::string& text) {
+        w.step(in::poll_ended{w.poll, poll_end::unreachable, text});
+        w.pause_until_something();
+    };
+    for (const auto* text : {"refused", "bad certificate", "refused", "bad certificate"}) fail(text);
+    ASSERT_EQ(w.warnings.size(), 2U);
+    EXPECT_NE(w.warnings[0].find("refused"), std::string::npos);
+    EXPECT_NE(w.warnings[1].find("bad certificate"), std::string::npos);
+    w.accepted();
+    fail("refused");
+    EXPECT_EQ(w.warnings.size(), 3U);
+    for (int i = 0; i < 100; ++i) fail(std::to_string(i));
+    EXPECT_EQ(w.warnings.size(), 10U);
+}
+
 TEST(intake_poll, pauses_alike_with_the_same_seed_only) {
     const auto pauses = [](std::uint64_t seed) {
         world w({}, {}, seed);

@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -200,6 +201,8 @@ public:
     std::uint64_t dropped_feedback() const noexcept { return feedback_.dropped(); }
 
 private:
+    static constexpr std::size_t max_told = 8;
+
     struct poll {
         std::uint64_t id = 0;  // 0: none is open
         time_point opened;
@@ -246,7 +249,15 @@ private:
     template <class Sink>
     void alive(Sink& sink) {
         failures_ = 0;
+        told_.clear();
         set_link(true, sink);
+    }
+
+    /// The first failure may be but the server's restart, and a later one need someone to act: a changed certificate.
+    template <class Sink>
+    void tell_once(const std::string& text, Sink& sink) {
+        if (told_.size() >= max_told || !told_.insert(text).second) return;
+        sink(intake_effects::warning{"the poll failed and is tried again: " + text});
     }
 
     template <class Sink>
@@ -274,10 +285,8 @@ private:
                 if (lasted < limits_.empty_poll.base) resume_ += random_.part_of(limits_.empty_poll, ++empty_polls_);
                 return;
             case poll_end::unreachable:
-                if (++failures_ == 1 || text != problem_)
-                    sink(intake_effects::warning{"the poll failed and is tried again: " + text});
-                problem_ = text;
-                resume_ += random_.part_of(limits_.reconnect, failures_);
+                tell_once(text, sink);
+                resume_ += random_.part_of(limits_.reconnect, ++failures_);
                 break;
             case poll_end::corrupt:
                 sink(intake_effects::warning{"a task came over damaged and is asked for again: " + text});
@@ -355,7 +364,7 @@ private:
     bool connected_ = false;
     bool old_connection_ = true;  // the next poll must not go over it
     int failures_ = 0;            // of polls, since the last sign of life
-    std::string problem_;         // the last of them in words: another one is worth another warning
+    std::set<std::string> told_;  // why, since then
     int empty_polls_ = 0;
     time_point resume_ = time_point::min();
 
