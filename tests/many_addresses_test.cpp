@@ -5,10 +5,13 @@
 
 #include "loopback.hpp"
 
+#include <arpa/inet.h>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -57,6 +60,31 @@ using namespace loopback;
 /// Before anything of gRPC's starts.
 [[maybe_unused]] const int native = ::setenv("GRPC_DNS_RESOLVER", "native", 1);
 
+/// A port at which each of these addresses takes connections and says nothing; the system keeps them waiting for ever.
+class mute_listeners {
+public:
+    explicit mute_listeners(const std::vector<std::string>& addresses, std::uint16_t port) {
+        for (const auto& each : addresses) {
+            const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+            sockaddr_in at{};
+            at.sin_family = AF_INET;
+            at.sin_port = htons(port);
+            ::inet_pton(AF_INET, each.c_str(), &at.sin_addr);
+            EXPECT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&at), sizeof(at)), 0);
+            EXPECT_EQ(::listen(fd, SOMAXCONN), 0);
+            fds_.push_back(fd);
+        }
+    }
+    mute_listeners(const mute_listeners&) = delete;
+    mute_listeners& operator=(const mute_listeners&) = delete;
+    ~mute_listeners() {
+        for (const int each : fds_) ::close(each);
+    }
+
+private:
+    std::vector<int> fds_;
+};
+
 ferry::server_options on_one_address() {
     auto options = server_options();
     options.host = "127.0.0.1";
@@ -98,6 +126,20 @@ TEST(many_addresses, a_node_goes_on_to_the_next_name_of_its_list_where_none_answ
     node.start();
     ASSERT_TRUE(server.wait_for_nodes(1, patience));
     EXPECT_TRUE(server.request({{"x", 1}}, "node").get());
+}
+
+TEST(many_addresses, a_node_passes_by_one_that_takes_connections_and_is_silent) {
+    ferry::grpc_server server(on_one_address());
+    server.start();
+    const mute_listeners mute({"127.0.0.2"}, server.port());
+    auto dial = dialling("several.test", server.port());
+    dial.keepalive.answer_within = 200ms;
+    const auto begun = std::chrono::steady_clock::now();
+    ferry::grpc_client node(dial, echo);
+    node.start();
+    ASSERT_TRUE(server.wait_for_nodes(1, patience));
+    EXPECT_TRUE(server.request({{"x", 1}}, "node").get());
+    EXPECT_LT(std::chrono::steady_clock::now() - begun, 20s) << "what gRPC gives each address of itself, twice";
 }
 
 }  // namespace

@@ -52,7 +52,8 @@ inline std::chrono::seconds MAX_GRPC_SERVER_SETUP_TIMEOUT() { return 20 * server
 /// How a side notices that the other one is gone: by pings, also where nothing else is sent. Both sides send them.
 struct keepalive_options {
     std::chrono::milliseconds every = std::chrono::seconds(60);  ///< at least 1 s; a server ends what pings faster
-    std::chrono::milliseconds answer_within = std::chrono::seconds(20);  ///< else the connection is lost
+    /// Else the connection is lost. A node gives a new one four times as long, at most 20 s, and then tries the next address.
+    std::chrono::milliseconds answer_within = std::chrono::seconds(20);
 
     /// Throws `error{invalid_argument}` where the peer would not bear them.
     void check() const {

@@ -13,6 +13,8 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -95,6 +97,9 @@ private:
         args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, to_int(keepalive_.answer_within));
         args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
         args.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+        // For one address, before the next is tried. A connection takes four rounds: TCP, TLS 1.2 and HTTP/2's settings.
+        const auto round = std::min<std::chrono::milliseconds>(keepalive_.answer_within, std::chrono::seconds(5));
+        args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, to_int(4 * round));
         return grpc::CreateCustomChannel(target, credentials, args);
     }
 
