@@ -583,8 +583,8 @@ TEST(reconnect, a_node_that_died_without_a_word_gets_what_was_kept_for_it_when_i
     keep.keep_while_disconnected = true;
     setting.relay.stall();
     died.reset();
-    auto lost_on_its_way = server.send({{"n", 1}}, "node", keep);
     EXPECT_EQ(server.get_node("node")->status, ferry::node_status::active);
+    auto lost_on_its_way = server.send({{"n", 1}}, "node", keep);  // goes out, and nobody gets it
     setting.relay.cut();
     ASSERT_TRUE(comes_true([&] { return server.get_node("node")->status == ferry::node_status::disconnected; }));
     EXPECT_EQ(server.send({{"n", 0}}, "node").wait().kind, outcome_kind::node_disconnected);
