@@ -302,17 +302,6 @@ TEST(intake_poll, that_lived_long_begins_the_pauses_anew_though_the_server_said_
     EXPECT_TRUE(within(w.pause_until_something(), 1000ms)) << "it never went out";
 }
 
-TEST(intake_poll, that_fails_for_another_reason_than_before_says_so) {
-    world w;
-    w.start();
-    for (const auto* why : {"gone", "gone", "refused", "gone"}) {
-        w.end_poll(poll_end::unreachable, why);
-        w.pause_until_something();
-    }
-    ASSERT_EQ(w.warnings.size(), 3U);
-    EXPECT_NE(w.warnings[1].find("refused"), std::string::npos);
-}
-
 TEST(intake_poll, pauses_a_little_longer_each_time_it_brought_nothing) {
     world w;
     w.start();

@@ -34,6 +34,7 @@ struct client_options {
     std::string node_id;                            ///< unique among the server's nodes
     std::string node_name{};                        ///< for people, in the original's messages; without it `node_id`
     std::vector<researcher_address> researchers{};  ///< all of them are served, at the same time
+    client_identity identity{};                     ///< shown to servers that want to know
     bool debug = false;                             ///< log each message in and out
     std::function<void(log_level, const std::string&)> log = log_to_stderr;  ///< called from any thread; must be quick
 

@@ -26,6 +26,7 @@
 #include <iterator>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -78,6 +79,12 @@ public:
 private:
     std::string private_key_;
     std::string certificate_;
+};
+
+/// How a node shows who it is, to a server that wants to know: both go over TLS only.
+struct client_identity {
+    std::optional<ssl_credentials> certificate{};  ///< signed by whom the server trusts, in the name of the node's id
+    std::string token{};                           ///< goes along with each call
 };
 
 /// How a server is protected; nothing chosen is an error at `start`.
@@ -154,10 +161,18 @@ inline std::string fetch_certificate(const std::string& host, std::uint16_t port
 
 namespace detail {
 
-inline std::shared_ptr<grpc::ServerCredentials> server_credentials(const server_security& chosen) {
-    if (std::holds_alternative<plain_text>(chosen)) return grpc::InsecureServerCredentials();
+/// `client_roots` names the PEM file of those who must have signed a client's certificate; empty: clients need none.
+inline std::shared_ptr<grpc::ServerCredentials> server_credentials(const server_security& chosen,
+                                                                   const std::string& client_roots = {}) {
+    if (std::holds_alternative<plain_text>(chosen)) {
+        if (client_roots.empty()) return grpc::InsecureServerCredentials();
+        throw error(errc::invalid_argument, "options.client_roots needs TLS, and options.ssl is plain_text");
+    }
     if (const auto* ssl = std::get_if<ssl_credentials>(&chosen)) {
-        grpc::SslServerCredentialsOptions options;
+        grpc::SslServerCredentialsOptions options(client_roots.empty()
+                                                      ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
+                                                      : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+        if (!client_roots.empty()) options.pem_root_certs = read_pem(client_roots, "clients' roots", "CERTIFICATE");
         options.pem_key_cert_pairs.push_back({ssl->private_key(), ssl->certificate()});
         return grpc::SslServerCredentials(options);
     }
@@ -179,10 +194,16 @@ inline void write_private_file(const std::string& path, const std::string& text)
     throw error(errc::bad_credentials, "the certificate can't be written to " + path + ": " + std::strerror(problem));
 }
 
-inline std::shared_ptr<grpc::ChannelCredentials> pin(const std::string& file) {
+inline std::shared_ptr<grpc::ChannelCredentials> pin(const std::string& file, const client_identity& own) {
     grpc::SslCredentialsOptions options;
     options.pem_root_certs = read_pem(file, "server's certificate", "CERTIFICATE");
-    return grpc::SslCredentials(options);
+    if (own.certificate) {
+        options.pem_private_key = own.certificate->private_key();
+        options.pem_cert_chain = own.certificate->certificate();
+    }
+    auto channel = grpc::SslCredentials(options);
+    if (own.token.empty()) return channel;
+    return grpc::CompositeChannelCredentials(channel, grpc::AccessTokenCredentials(own.token));
 }
 
 /// True where the first use is still to come: then `channel_credentials` blocks.
@@ -193,12 +214,17 @@ inline bool has_to_fetch(const server_trust& chosen) {
 
 /// Blocks where it has to fetch.
 inline std::shared_ptr<grpc::ChannelCredentials> channel_credentials(const server_trust& chosen,
-                                                                     const std::string& host, std::uint16_t port) {
-    if (std::holds_alternative<plain_text>(chosen)) return grpc::InsecureChannelCredentials();
-    if (const auto* pinned = std::get_if<pinned_certificate>(&chosen)) return pin(pinned->file);
+                                                                     const std::string& host, std::uint16_t port,
+                                                                     const client_identity& own = {}) {
+    if (std::holds_alternative<plain_text>(chosen)) {
+        if (!own.certificate && own.token.empty()) return grpc::InsecureChannelCredentials();
+        throw error(errc::invalid_argument, "options.identity needs TLS, and the trust of " + to_target(host, port) +
+                                                " is plain_text: its token would be there to read");
+    }
+    if (const auto* pinned = std::get_if<pinned_certificate>(&chosen)) return pin(pinned->file, own);
     if (const auto* first = std::get_if<trust_on_first_use>(&chosen)) {
         if (has_to_fetch(chosen)) write_private_file(first->file, fetch_certificate(host, port));
-        return pin(first->file);
+        return pin(first->file, own);
     }
     throw error(errc::invalid_argument,
                 "the server's trust is not set: give ferry::pinned_certificate{file}, "

@@ -15,6 +15,7 @@
 #include <ferry/feedback.hpp>
 #include <ferry/grpc_client.hpp>
 #include <ferry/grpc_server.hpp>
+#include <ferry/identity.hpp>
 #include <ferry/intake.hpp>
 #include <ferry/message.hpp>
 #include <ferry/node_info.hpp>

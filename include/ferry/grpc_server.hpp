@@ -8,6 +8,7 @@
 #include <ferry/detail/grpc_callback_queue.hpp>
 #include <ferry/detail/grpc_server_core.hpp>
 #include <ferry/error.hpp>
+#include <ferry/identity.hpp>
 #include <ferry/node_info.hpp>
 #include <ferry/policy.hpp>
 #include <ferry/retry.hpp>
@@ -52,7 +53,7 @@ inline std::string random_id() {
 }
 
 /// The one implementation of all packs that resolve to these models.
-template <class Serializer, class Store, class Retry, class ChunkSize>
+template <class Serializer, class Store, class Retry, class ChunkSize, class Identity>
 class grpc_server_impl {
 public:
     using message_type = typename Serializer::message_type;
@@ -60,9 +61,9 @@ public:
     using request_handle = basic_request<message_type>;
     using reply = basic_reply<message_type>;
 
-    grpc_server_impl(server_options options, Serializer serializer, Store store, Retry retry)
+    grpc_server_impl(server_options options, Serializer serializer, Store store, Retry retry, Identity identity)
         : core_(std::make_shared<core_type>(std::move(options), std::move(serializer), std::move(store),
-                                            std::move(retry))) {}
+                                            std::move(retry), std::move(identity))) {}
     grpc_server_impl(const grpc_server_impl&) = delete;
     grpc_server_impl& operator=(const grpc_server_impl&) = delete;
 
@@ -206,7 +207,7 @@ public:
     }
 
 private:
-    using core_type = grpc_server_core<Serializer, Store, Retry, ChunkSize>;
+    using core_type = grpc_server_core<Serializer, Store, Retry, ChunkSize, Identity>;
 
     void register_with(grpc::ServerBuilder& builder) {
         const auto& keepalive = core_->options().keepalive;
@@ -225,7 +226,12 @@ private:
     void listen() {
         const auto& options = core_->options();
         const auto target = to_target(options.host, options.port);
-        const auto credentials = server_credentials(options.ssl);
+        const auto credentials = server_credentials(options.ssl, options.client_roots);
+        if (Identity::needs_certificates && options.client_roots.empty()) {
+            throw error(errc::invalid_argument,
+                        "options.client_roots is empty: the server's identity policy looks at "
+                        "nodes' certificates; name the PEM file of those that sign them");
+        }
         int bound = 0;
         grpc::ServerBuilder builder;
         register_with(builder);
@@ -271,12 +277,15 @@ struct server_pack {
     using store_type = select_policy<agent_store_tag, memory_agent_store, Policies...>;
     using retry_type = select_policy<retry_tag, bounded_retry, Policies...>;
     using chunk_size_type = select_policy<chunk_size_tag, max_message_bytes_length<>, Policies...>;
+    using identity_type = select_policy<identity_tag, open_identity, Policies...>;
 
     static constexpr bool valid = all_policies<Policies...> && one_of_each_category<Policies...> &&
                                   ferry::serializer<serializer_type> && ferry::agent_store<store_type> &&
-                                  ferry::retry_policy<retry_type> && ferry::chunk_size_policy<chunk_size_type>;
+                                  ferry::retry_policy<retry_type> && ferry::chunk_size_policy<chunk_size_type> &&
+                                  ferry::identity_policy<identity_type>;
     using implementation =
-        std::conditional_t<valid, grpc_server_impl<serializer_type, store_type, retry_type, chunk_size_type>,
+        std::conditional_t<valid,
+                           grpc_server_impl<serializer_type, store_type, retry_type, chunk_size_type, identity_type>,
                            no_implementation>;
 };
 
@@ -300,6 +309,8 @@ class basic_grpc_server : public detail::server_pack<Policies...>::implementatio
                   "ferry: the retry policy does not meet ferry::retry_policy");
     static_assert(ferry::chunk_size_policy<typename pack::chunk_size_type>,
                   "ferry: the chunk size does not meet ferry::chunk_size_policy");
+    static_assert(ferry::identity_policy<typename pack::identity_type>,
+                  "ferry: the identity does not meet ferry::identity_policy");
 
 public:
     /// Policies that have state are handed over in any order; the others are made anew.
@@ -311,8 +322,8 @@ private:
     template <class... Given>
     basic_grpc_server(std::in_place_t, server_options options, std::tuple<Given...> given)
         : implementation(std::move(options), take_policy<typename pack::serializer_type>(given),
-                         take_policy<typename pack::store_type>(given), take_policy<typename pack::retry_type>(given)) {
-    }
+                         take_policy<typename pack::store_type>(given), take_policy<typename pack::retry_type>(given),
+                         take_policy<typename pack::identity_type>(given)) {}
 };
 
 /// The server with ferry's defaults: msgpack, in memory, bounded retry, chunks of 3,999,967 bytes.

@@ -272,7 +272,10 @@ private:
         const auto lasted = now - gone.opened;
         if (gone.whole || lasted >= limits_.empty_poll.cap) empty_polls_ = 0;
         const bool lived = gone.sent < now && now - gone.sent >= limits_.reconnect.base;
-        if (lived) failures_ = 0;  // a server need not answer a poll
+        if (lived) {  // a server need not answer a poll
+            failures_ = 0;
+            told_.clear();
+        }
         resume_ = now;
         switch (how) {
             case poll_end::well:

@@ -79,6 +79,7 @@ struct server_options {
     std::string host = "localhost";                     ///< name or address to listen on
     std::uint16_t port = 50051;                         ///< 0: the system picks one, see `port()`
     server_security ssl{};                              ///< `ssl_credentials{key, cert}`, or `plain_text{}`
+    std::string client_roots{};                         ///< a PEM file: nodes must show a certificate that these signed
     std::function<void(const feedback&)> on_message{};  ///< logs and scalars; per node in order, nodes in parallel
     bool debug = false;                                 ///< log each message in and out
     std::function<void(log_level, const std::string&)> log = log_to_stderr;

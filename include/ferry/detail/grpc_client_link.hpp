@@ -47,7 +47,7 @@ public:
     grpc_client_link(std::shared_ptr<const client_options> options, researcher_address address, Serializer serializer,
                      Retry retry, std::shared_ptr<const handler> on_task, std::shared_ptr<executor> callbacks)
         : options_(std::move(options)),
-          connection_(std::move(address), options_->keepalive),
+          connection_(std::move(address), options_->identity, options_->keepalive),
           serializer_(serializer),
           tasks_(options_, std::move(serializer), std::move(on_task)),
           callbacks_(std::move(callbacks)),

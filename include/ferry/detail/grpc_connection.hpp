@@ -31,9 +31,10 @@ public:
         grpc::GenericStub uploads;  // over a connection of their own, so that nothing waits behind their bulk
     };
 
-    server_connection(researcher_address address, keepalive_options keepalive)
+    server_connection(researcher_address address, client_identity own, keepalive_options keepalive)
         : places_{{address.host, address.port}},
           trust_(std::move(address.trust)),
+          own_(std::move(own)),
           keepalive_(keepalive),
           name_(to_target(address.host, address.port)) {
         places_.insert(places_.end(), address.also_at.begin(), address.also_at.end());
@@ -80,7 +81,7 @@ private:
         if (!channels_) {
             const auto& [host, port] = places_[at_];
             const auto target = to_target(host, port);
-            const auto credentials = channel_credentials(trust_, host, port);
+            const auto credentials = channel_credentials(trust_, host, port, own_);
             channels_ = std::make_shared<channels>(channels{grpc::GenericStub(channel(target, credentials)),
                                                             grpc::GenericStub(channel(target, credentials))});
         }
@@ -105,6 +106,7 @@ private:
 
     std::vector<host_and_port> places_;
     const server_trust trust_;
+    const client_identity own_;
     const keepalive_options keepalive_;
     const std::string name_;
     std::mutex mutex_;

@@ -11,6 +11,7 @@
 #include <ferry/detail/upload_gate.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
+#include <ferry/identity.hpp>
 #include <ferry/payload.hpp>
 #include <ferry/wire.hpp>
 
@@ -120,10 +121,12 @@ public:
 class reply_call final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
                          public std::enable_shared_from_this<reply_call> {
 public:
-    reply_call(std::shared_ptr<reply_call_host> host, grpc::ByteBuffer* response)
-        : host_(std::move(host)), guard_(host_->uploads()), chunks_(guard_.message_limits()) {
+    reply_call(std::shared_ptr<reply_call_host> host, peer_info peer, grpc::ByteBuffer* response)
+        : host_(std::move(host)), peer_(std::move(peer)), guard_(host_->uploads()), chunks_(guard_.message_limits()) {
         *response = wire::empty_message();
     }
+
+    const peer_info& peer() const noexcept { return peer_; }
 
     void open() {
         const std::lock_guard lock(mutex_);
@@ -213,6 +216,7 @@ private:
     }
 
     const std::shared_ptr<reply_call_host> host_;
+    const peer_info peer_;
     upload_guard& guard_;
     std::mutex mutex_;
     std::shared_ptr<reply_call> self_;

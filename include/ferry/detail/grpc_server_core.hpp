@@ -11,6 +11,7 @@
 #include <ferry/detail/grpc_server_calls.hpp>
 #include <ferry/detail/message_log.hpp>
 #include <ferry/dispatch.hpp>
+#include <ferry/identity.hpp>
 #include <ferry/message.hpp>
 #include <ferry/server_options.hpp>
 
@@ -30,21 +31,22 @@
 
 namespace ferry::detail {
 
-template <class Serializer, class Store, class Retry, class ChunkSize>
+template <class Serializer, class Store, class Retry, class ChunkSize, class Identity>
 class grpc_server_core final
     : public server_calls_host,
       public delivery_host,
-      public std::enable_shared_from_this<grpc_server_core<Serializer, Store, Retry, ChunkSize>> {
+      public std::enable_shared_from_this<grpc_server_core<Serializer, Store, Retry, ChunkSize, Identity>> {
 public:
     using message_type = typename Serializer::message_type;
     using traits = message_traits<message_type>;
     using state = delivery_state<message_type>;
     using ticket = std::shared_ptr<state>;
 
-    grpc_server_core(server_options options, Serializer serializer, Store store, Retry retry)
+    grpc_server_core(server_options options, Serializer serializer, Store store, Retry retry, Identity identity)
         : options_(with_log(std::move(options))),
           serializer_(std::move(serializer)),
           store_(std::move(store)),
+          identity_(std::move(identity)),
           dispatch_(options_.limits, std::move(retry)),
           executor_(
               options_.callback_threads,
@@ -160,6 +162,11 @@ public:
 
     // --- what calls report ----------------------------------------------------------------------------------------------
 
+    bool admits(const std::string& node, const peer_info& peer) const override {
+        if (identity_.admits(node, peer)) return true;
+        warn("a peer at " + peer.address + " spoke for node " + node + ", which it may not");
+        return false;
+    }
     void poll_opened(std::shared_ptr<poll_call> call) override {
         const auto& kept = *call;
         post_event(events::poll_opened<std::shared_ptr<poll_call>>{std::move(call), kept.node(), kept.connection()});
@@ -338,6 +345,9 @@ private:
             reply_refused(e.what());
             return call->answer(errc::decode_failed, e.what());
         }
+        if (!admits(node, call->peer())) {
+            return call->answer(errc::not_permitted, "this peer may not reply as node " + node);
+        }
         if (options_.debug) log_in(node, message_label(*message), content.size(), open_request(node, request_id));
         if (auto to = destination_of(*message); !to.empty()) {
             events::submitted<ticket> task{std::move(to), std::make_shared<const payload>(content)};
@@ -384,6 +394,7 @@ private:
     const server_options options_;
     [[no_unique_address]] Serializer serializer_;
     [[no_unique_address]] Store store_;
+    [[no_unique_address]] Identity identity_;
     mutable std::mutex mutex_;
     core_type dispatch_;
     std::condition_variable nodes_changed_, drained_changed_;
