@@ -702,7 +702,8 @@ TEST(reconnect, a_researcher_that_stands_still_disturbs_no_other_concurrent) {
 // --- servers that stop ----------------------------------------------------------------------------------------------
 
 TEST(reconnect, a_task_under_way_ends_with_its_server_and_the_node_goes_on_with_the_next) {
-    relayed setting;
+    // A write that is stuck holds `stop` up until the system gives the connection up, which gRPC has it do after this time.
+    relayed setting([](auto& options) { options.keepalive.answer_within = 1s; });
     gathered<std::string> seen;
     ferry::grpc_client node(setting.node(), [&](const ferry::task& task) {
         seen.add(task.message().at("name").get<std::string>());
