@@ -122,10 +122,11 @@ struct client_pack {
     using retry_type = select_policy<retry_tag, bounded_retry, Policies...>;
     using chunk_size_type = select_policy<chunk_size_tag, max_message_bytes_length<>, Policies...>;
 
-    static constexpr bool valid = all_policies<Policies...> && one_of_each_category<Policies...> &&
-                                  (!policy_of<Policies, agent_store_tag> && ...) &&
-                                  ferry::serializer<serializer_type> && ferry::retry_policy<retry_type> &&
-                                  ferry::chunk_size_policy<chunk_size_type>;
+    static constexpr bool valid =
+        all_policies<Policies...> && one_of_each_category<Policies...> &&
+        ((!policy_of<Policies, agent_store_tag> && !policy_of<Policies, identity_tag>)&&...) &&
+        ferry::serializer<serializer_type> && ferry::retry_policy<retry_type> &&
+        ferry::chunk_size_policy<chunk_size_type>;
     using implementation =
         std::conditional_t<valid, grpc_client_impl<serializer_type, retry_type, chunk_size_type>, no_implementation>;
 };
@@ -144,6 +145,8 @@ class basic_grpc_client : public detail::client_pack<Policies...>::implementatio
     static_assert(one_of_each_category<Policies...>,
                   "ferry: basic_grpc_client takes at most one policy of each category");
     static_assert((!policy_of<Policies, agent_store_tag> && ...), "ferry: basic_grpc_client has no agent store");
+    static_assert((!policy_of<Policies, identity_tag> && ...),
+                  "ferry: basic_grpc_client has no identity policy: its own identity is in client_options");
     static_assert(ferry::serializer<typename pack::serializer_type>,
                   "ferry: the serializer does not meet ferry::serializer");
     static_assert(ferry::retry_policy<typename pack::retry_type>,

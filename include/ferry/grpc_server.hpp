@@ -203,7 +203,7 @@ public:
     /// True from the end of `start` to the beginning of `stop`. Throws `error{not_started}` before `start`.
     bool is_alive() const {
         if (!started_ && !stopped_) throw error(errc::not_started, "is_alive: the server was never started");
-        return started_;
+        return started_ && !stopped_;
     }
 
 private:

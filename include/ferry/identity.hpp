@@ -63,8 +63,11 @@ public:
     using policy_category = identity_tag;
     static constexpr bool needs_certificates = false;
 
-    /// By node ids. Without any, nobody is admitted.
-    explicit token_identity(std::unordered_map<std::string, std::string> tokens = {}) : tokens_(std::move(tokens)) {}
+    /// From now on the node is admitted by this token alone. Nobody is admitted without one.
+    token_identity& allow(const std::string& node, std::string token) {
+        tokens_[node] = std::move(token);
+        return *this;
+    }
 
     bool admits(const std::string& node, const peer_info& peer) const noexcept {
         const auto found = tokens_.find(node);

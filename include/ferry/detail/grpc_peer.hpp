@@ -4,6 +4,7 @@
 
 #include <ferry/identity.hpp>
 
+#include <grpc/grpc_security_constants.h>
 #include <grpcpp/security/auth_context.h>
 #include <grpcpp/server_context.h>
 

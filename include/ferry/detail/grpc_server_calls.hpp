@@ -8,7 +8,6 @@
 
 #include <ferry/researcher.grpc.pb.h>
 #include <ferry/chunk.hpp>
-#include <ferry/detail/grpc_peer.hpp>
 #include <ferry/detail/grpc_reply_call.hpp>
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
@@ -36,6 +35,8 @@ class poll_call;
 /// Who the calls report to, from gRPC's threads; must not block.
 class server_calls_host : public reply_call_host {
 public:
+    /// What `admits` wants to know of whoever makes the call.
+    virtual peer_info peer_of(const grpc::CallbackServerContext& context) const = 0;
     virtual bool admits(const std::string& node, const peer_info& peer) const = 0;
     virtual void poll_opened(std::shared_ptr<poll_call> call) = 0;
     virtual void range_sent(const std::shared_ptr<poll_call>& call) = 0;
@@ -157,7 +158,7 @@ public:
         const auto call = std::make_shared<poll_call>(host_, asked.node(), context->peer());
         if (!valid || asked.node().empty() || asked.node().size() > max_node_id_bytes) {
             call->refuse(wire::to_status(errc::protocol_error, "a poll must name its node, by at most 1024 bytes"));
-        } else if (!host_->admits(asked.node(), peer_of(*context))) {
+        } else if (!host_->admits(asked.node(), host_->peer_of(*context))) {
             call->refuse(wire::to_status(errc::not_permitted, "this peer may not poll as node " + asked.node()));
         } else {
             call->open();
@@ -167,7 +168,7 @@ public:
 
     grpc::ServerReadReactor<grpc::ByteBuffer>* ReplyTask(grpc::CallbackServerContext* context,
                                                          grpc::ByteBuffer* response) override {
-        const auto call = std::make_shared<reply_call>(host_, peer_of(*context), response);
+        const auto call = std::make_shared<reply_call>(host_, host_->peer_of(*context), response);
         call->open();
         return call.get();
     }
@@ -178,7 +179,7 @@ public:
         feedback from;
         if (!wire::from_proto(*request, from)) {
             reactor->Finish(wire::to_status(errc::protocol_error, "feedback must be a log or a scalar"));
-        } else if (!host_->admits(node_of(from), peer_of(*context))) {
+        } else if (!host_->admits(node_of(from), host_->peer_of(*context))) {
             reactor->Finish(wire::to_status(errc::not_permitted, "this peer may not speak for node " + node_of(from)));
         } else {
             host_->feedback_received(std::move(from), request->ByteSizeLong());

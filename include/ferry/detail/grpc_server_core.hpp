@@ -8,6 +8,7 @@
 #include <ferry/detail/alarm.hpp>
 #include <ferry/detail/effect_buffer.hpp>
 #include <ferry/detail/executor.hpp>
+#include <ferry/detail/grpc_peer.hpp>
 #include <ferry/detail/grpc_server_calls.hpp>
 #include <ferry/detail/message_log.hpp>
 #include <ferry/dispatch.hpp>
@@ -17,6 +18,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <concepts>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -162,6 +164,10 @@ public:
 
     // --- what calls report ----------------------------------------------------------------------------------------------
 
+    peer_info peer_of(const grpc::CallbackServerContext& context) const override {
+        if constexpr (std::same_as<Identity, open_identity>) return {};  // which doesn't look at it
+        return detail::peer_of(context);
+    }
     bool admits(const std::string& node, const peer_info& peer) const override {
         if (identity_.admits(node, peer)) return true;
         warn("a peer at " + peer.address + " spoke for node " + node + ", which it may not");
