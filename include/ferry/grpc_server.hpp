@@ -98,7 +98,8 @@ public:
             started_ = true;
         }
         if (options.wait_for_first_node && !wait_for_nodes(1, patience)) {
-            core_->warn("no node has connected within " + std::to_string(patience.count()) + " s; going on without");
+            core_->log().warn("no node has connected within " + std::to_string(patience.count()) +
+                              " s; going on without");
         }
     }
 
@@ -148,7 +149,7 @@ public:
         check_node_id("send", node_id);
         auto id = message_traits<message_type>::request_id(message);
         outcome failed;
-        auto label = core_->label_of(message);
+        auto label = core_->log().label(message);
         auto content = core_->encode(std::move(message), failed);
         return delivery(
             core_->submit(node_id, std::move(content), failed, std::move(id), false, how, std::move(label)));
@@ -159,7 +160,7 @@ public:
         check_started("broadcast");
         const auto id = message_traits<message_type>::request_id(message);
         outcome failed;
-        const auto label = core_->label_of(message);
+        const auto label = core_->log().label(message);
         const auto content = core_->encode(std::move(message), failed);
         std::vector<delivery> all;
         for (const auto& node : core_->get_all_nodes()) {
@@ -182,7 +183,7 @@ public:
         auto id = message_traits<message_type>::request_id(message);
         if (id.empty()) message_traits<message_type>::set_request_id(message, id = random_id());
         outcome failed;
-        const auto label = core_->label_of(message);
+        const auto label = core_->log().label(message);
         const auto content = core_->encode(std::move(message), failed);
         std::vector<request_handle> all;
         all.reserve(node_ids.size());

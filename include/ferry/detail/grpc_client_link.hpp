@@ -8,6 +8,7 @@
 #include <ferry/detail/alarm.hpp>
 #include <ferry/detail/effect_buffer.hpp>
 #include <ferry/detail/executor.hpp>
+#include <ferry/detail/failure.hpp>
 #include <ferry/detail/grpc_client_calls.hpp>
 #include <ferry/detail/grpc_connection.hpp>
 #include <ferry/detail/grpc_task_runner.hpp>
@@ -19,6 +20,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -47,6 +49,7 @@ public:
     grpc_client_link(std::shared_ptr<const client_options> options, researcher_address address, Serializer serializer,
                      Retry retry, std::shared_ptr<const handler> on_task, std::shared_ptr<executor> callbacks)
         : options_(std::move(options)),
+          log_(options_->log, options_->debug),
           connection_(std::move(address), options_->identity, options_->keepalive),
           serializer_(serializer),
           tasks_(options_, std::move(serializer), std::move(on_task)),
@@ -96,15 +99,13 @@ public:
         const auto made = std::make_shared<state>(this->weak_from_this(), researcher());
         try {
             if (traits::node_id(answer).empty()) traits::set_node_id(answer, options_->node_id);
-            auto label = options_->debug ? message_label(answer) : std::string();
+            auto label = log_.label(answer);
             auto content = std::make_shared<const payload>(serializer_.encode(std::move(answer)));
             made->set_total(content->size());
             intake_events::reply_submitted<ticket> e{made, std::move(content), options_->reply_age, std::move(label)};
             run([&](auto& core, auto& sink) { made->set_key(core.step(std::move(e), now(), sink)); });
-        } catch (const error& e) {
-            const bool large = e.code() == errc::too_large;
-            made->end({large ? outcome_kind::too_large : outcome_kind::encode_failed, e.code(), e.what(), 0},
-                      std::nullopt);
+        } catch (const std::exception& e) {
+            made->end(encode_failure(e), std::nullopt);
         }
         return basic_delivery<message_type>(made);
     }
@@ -112,10 +113,8 @@ public:
     void send_feedback(feedback what) override {
         std::visit([&](auto& each) { each.node_id = options_->node_id; }, what);
         auto content = std::make_shared<const std::string>(wire::to_proto(what, {}).SerializeAsString());
-        if (options_->debug) {
-            const bool is_log = std::holds_alternative<log_line>(what);
-            debug(message_line("out", researcher(), message_label(is_log ? "Log" : "Scalar", ""), content->size(), {},
-                               {}));
+        if (log_.is_debug()) {
+            log_.debug(message_log::line("out", researcher(), log_.label(what), content->size(), {}, {}));
         }
         post_event(intake_events::feedback_submitted{std::move(content)});
     }
@@ -220,8 +219,8 @@ private:
         void operator()(intake_effects::open_upload e) {
             auto call = std::make_shared<reply_upload>(link.shared_from_this(), e.upload_id);
             link.uploads_[e.upload_id] = call;
-            if (link.options_->debug) {
-                kept.push(debug_note{message_line("out", link.researcher(), e.label, e.bytes, e.attempt, e.age)});
+            if (link.log_.is_debug()) {
+                kept.push(debug_note{message_log::line("out", link.researcher(), e.label, e.bytes, e.attempt, e.age)});
             }
             kept.push(open_upload{std::move(call), e.upload_id});
         }
@@ -337,18 +336,12 @@ private:
                          });
     }
 
-    void perform(const intake_effects::warning& e) { warn(e.text); }
+    void perform(const intake_effects::warning& e) { log_.warn(researcher() + ": " + e.text); }
     void perform(intake_effects::wake_at e) { alarm_.at(e.when); }
-    void perform(const debug_note& e) { debug(e.text); }
-
-    void warn(const std::string& text) const {
-        if (options_->log) options_->log(log_level::warning, researcher() + ": " + text);
-    }
-    void debug(const std::string& text) const {
-        if (options_->log) options_->log(log_level::debug, text);
-    }
+    void perform(const debug_note& e) { log_.debug(e.text); }
 
     const std::shared_ptr<const client_options> options_;
+    const message_log log_;
     server_connection connection_;
     [[no_unique_address]] Serializer serializer_;
     const grpc_task_runner<Serializer> tasks_;

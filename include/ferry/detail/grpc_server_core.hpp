@@ -8,6 +8,7 @@
 #include <ferry/detail/alarm.hpp>
 #include <ferry/detail/effect_buffer.hpp>
 #include <ferry/detail/executor.hpp>
+#include <ferry/detail/failure.hpp>
 #include <ferry/detail/grpc_peer.hpp>
 #include <ferry/detail/grpc_server_calls.hpp>
 #include <ferry/detail/message_log.hpp>
@@ -45,16 +46,15 @@ public:
     using ticket = std::shared_ptr<state>;
 
     grpc_server_core(server_options options, Serializer serializer, Store store, Retry retry, Identity identity)
-        : options_(with_log(std::move(options))),
+        : options_(std::move(options)),
+          log_(options_.log, options_.debug),
           serializer_(std::move(serializer)),
           store_(std::move(store)),
           identity_(std::move(identity)),
           dispatch_(options_.limits, std::move(retry)),
-          executor_(
-              options_.callback_threads,
-              [log = options_.log](const std::string& what) { log(log_level::warning, "a callback threw: " + what); }),
-          decoders_(2, [log = options_.log](
-                           const std::string& what) { log(log_level::warning, "decoding a reply threw: " + what); }),
+          executor_(options_.callback_threads,
+                    [log = log_](const std::string& what) { log.warn("a callback threw: " + what); }),
+          decoders_(2, [log = log_](const std::string& what) { log.warn("decoding a reply threw: " + what); }),
           uploads_(options_.inbound, options_.replies, [this](auto when) { alarm_.at(when); }),
           alarm_([this] {
               uploads_.time_passed();
@@ -73,17 +73,13 @@ public:
     std::shared_ptr<const payload> encode(message_type m, outcome& failed) const {
         try {
             return std::make_shared<const payload>(serializer_.encode(std::move(m)));
-        } catch (const error& e) {
-            const bool large = e.code() == errc::too_large;
-            failed = {large ? outcome_kind::too_large : outcome_kind::encode_failed, e.code(), e.what(), 0};
         } catch (const std::exception& e) {
-            failed = {outcome_kind::encode_failed, errc::encode_failed, e.what(), 0};
+            failed = encode_failure(e);
+            return nullptr;
         }
-        return nullptr;
     }
 
-    /// For logs; empty where nobody wants them.
-    std::string label_of(const message_type& m) const { return options_.debug ? message_label(m) : std::string(); }
+    const message_log& log() const noexcept { return log_; }
 
     ticket submit(const std::string& node, std::shared_ptr<const payload> content, const outcome& failed,
                   std::string request_id, bool wants_reply, const send_options& how, std::string label) {
@@ -160,8 +156,6 @@ public:
         executor_.stop(deadline);
     }
 
-    void warn(const std::string& text) const { options_.log(log_level::warning, text); }
-
     // --- what calls report ----------------------------------------------------------------------------------------------
 
     peer_info peer_of(const grpc::CallbackServerContext& context) const override {
@@ -170,7 +164,7 @@ public:
     }
     bool admits(const std::string& node, const peer_info& peer) const override {
         if (identity_.admits(node, peer)) return true;
-        warn("a peer at " + peer.address + " spoke for node " + node + ", which it may not");
+        log_.warn("a peer at " + peer.address + " spoke for node " + node + ", which it may not");
         return false;
     }
     void poll_opened(std::shared_ptr<poll_call> call) override {
@@ -195,21 +189,18 @@ public:
                        });
     }
 
-    void reply_refused(const std::string& why) override { warn("a reply is refused: " + why); }
+    void reply_refused(const std::string& why) override { log_.warn("a reply is refused: " + why); }
 
     void feedback_received(feedback from, std::size_t bytes) override {
         const std::string node = node_of(from);
-        if (options_.debug) {
-            const bool is_log = std::holds_alternative<log_line>(from);
-            log_in(node, message_label(is_log ? "Log" : "Scalar", ""), bytes, std::nullopt);
-        }
+        if (log_.is_debug()) log_in(node, log_.label(from), bytes, std::nullopt);
         if (!options_.on_message) return;
         const auto dropped = executor_.post_bounded(
             node, [self = this->shared_from_this(), from = std::move(from)] { self->options_.on_message(from); },
             options_.max_waiting_feedback);
         dropped_feedback_ += dropped;
         if (dropped > 0)
-            warn("node " + node + ": feedback comes faster than on_message takes it; the oldest was dropped");
+            log_.warn("node " + node + ": feedback comes faster than on_message takes it; the oldest was dropped");
     }
 
     upload_guard& uploads() override { return uploads_; }
@@ -264,8 +255,8 @@ private:
             if (!e.how) kept.push(undelivered_forward{e.node, std::move(e.how)});
         }
         void operator()(effects::begun e) {
-            if (!server.options_.debug) return;
-            kept.push(debug_note{message_line("out", e.node, e.label, e.bytes, e.attempt, e.age)});
+            if (!server.log_.is_debug()) return;
+            kept.push(debug_note{message_log::line("out", e.node, e.label, e.bytes, e.attempt, e.age)});
         }
         void operator()(effects::progressed<ticket> e) {
             if (e.ticket) e.ticket->progressed(e.sent);
@@ -279,7 +270,7 @@ private:
             note("node " + e.node + " is " + std::string(to_string(e.status)));
         }
         void note(std::string text) {
-            if (server.options_.debug) kept.push(debug_note{std::move(text)});
+            if (server.log_.is_debug()) kept.push(debug_note{std::move(text)});
         }
         void operator()(effects::drained) {
             server.drained_ = true;
@@ -314,27 +305,22 @@ private:
     void perform(effects::append_task e) { store_.append(e.node, e.owner, e.task, stored(e.key)); }
     void perform(effects::update_task e) { store_.update(e.node, e.owner, e.task, stored(e.key)); }
     void perform(effects::settle_task e) { store_.settle(e.node, e.owner, e.order, stored(e.key)); }
-    void perform(const effects::warning& e) { warn(e.text); }
-    void perform(const debug_note& e) { options_.log(log_level::debug, e.text); }
+    void perform(const effects::warning& e) { log_.warn(e.text); }
+    void perform(const debug_note& e) { log_.debug(e.text); }
     void perform(effects::wake_at e) { alarm_.at(e.when); }
     void perform(const unhandled_reply& e) {
         post_event(events::unclaimed_handled{});
-        if (options_.debug) options_.log(log_level::debug, "a reply of node " + e.node + " that nobody waits for");
+        log_.debug("a reply of node " + e.node + " that nobody waits for");
     }
     void perform(const undelivered_forward& e) {
         ++undelivered_forwards_;
-        warn("a message from another node for node " + e.node + " is dropped: " + e.how.text);
+        log_.warn("a message from another node for node " + e.node + " is dropped: " + e.how.text);
     }
 
     auto stored(task_key key) {
         return [weak = this->weak_from_this(), key](store_status status) {
             if (const auto self = weak.lock()) self->post_event(events::store_done{key, std::move(status)});
         };
-    }
-
-    static server_options with_log(server_options options) {
-        if (!options.log) options.log = [](log_level, const std::string&) {};
-        return options;
     }
 
     void decode_reply(const std::shared_ptr<reply_call>& call, const bytes& content) {
@@ -344,27 +330,29 @@ private:
             message = serializer_.decode(content);
             node = traits::node_id(*message);
             request_id = traits::request_id(*message);
-        } catch (const error& e) {
-            reply_refused(e.what());
-            return call->answer(e.code(), e.what());
         } catch (const std::exception& e) {
             reply_refused(e.what());
-            return call->answer(errc::decode_failed, e.what());
+            return call->answer(reason_of(e, errc::decode_failed), e.what());
         }
         if (!admits(node, call->peer())) {
             return call->answer(errc::not_permitted, "this peer may not reply as node " + node);
         }
-        if (options_.debug) log_in(node, message_label(*message), content.size(), open_request(node, request_id));
+        if (log_.is_debug()) log_in(node, log_.label(*message), content.size(), open_request(node, request_id));
         if (auto to = destination_of(*message); !to.empty()) {
-            events::submitted<ticket> task{std::move(to), std::make_shared<const payload>(content)};
-            task.expires_after = options_.task_age;
-            task.keep_while_disconnected = true;
-            task.label = label_of(*message);
-            return post_event(
-                events::forward_arrived<std::shared_ptr<reply_call>, ticket>{call, node, std::move(task)});
+            return post_event(events::forward_arrived<std::shared_ptr<reply_call>, ticket>{
+                call, node, forwarded(std::move(to), content, *message)});
         }
         post_event(events::reply_arrived<std::shared_ptr<reply_call>, message_type>{call, node, request_id,
                                                                                     std::move(*message)});
+    }
+
+    /// The bytes as they came.
+    events::submitted<ticket> forwarded(std::string to, const bytes& content, const message_type& message) const {
+        events::submitted<ticket> task{std::move(to), std::make_shared<const payload>(content)};
+        task.expires_after = options_.task_age;
+        task.keep_while_disconnected = true;
+        task.label = log_.label(message);
+        return task;
     }
 
     void unclaimed(const std::string& node, message_type reply) {
@@ -372,24 +360,17 @@ private:
         result.how.kind = outcome_kind::replied;
         result.message = std::move(reply);
         result.node = node;
-        executor_.post(node, [self = this->shared_from_this(), result = std::move(result)] {
-            const handled_at_end handled{*self};
-            self->on_unclaimed_reply(result);
+        auto handled = [self = this->shared_from_this()](void*) { self->post_event(events::unclaimed_handled{}); };
+        executor_.post(node, [this, result = std::move(result), at_end = std::shared_ptr<void>(nullptr, handled)] {
+            on_unclaimed_reply(result);
         });
     }
-
-    /// Also where the handler throws.
-    struct handled_at_end {
-        grpc_server_core& server;
-        ~handled_at_end() { server.post_event(events::unclaimed_handled{}); }
-    };
 
     using attempt_and_age = std::optional<std::pair<int, std::chrono::steady_clock::duration>>;
 
     void log_in(const std::string& node, const std::string& label, std::uint64_t bytes, attempt_and_age of) const {
-        options_.log(log_level::debug,
-                     message_line("in", node, label, bytes, of ? std::optional(of->first) : std::nullopt,
-                                  of ? std::optional(of->second) : std::nullopt));
+        log_.debug(message_log::line("in", node, label, bytes, of ? std::optional(of->first) : std::nullopt,
+                                     of ? std::optional(of->second) : std::nullopt));
     }
 
     attempt_and_age open_request(const std::string& node, const std::string& request_id) const {
@@ -398,6 +379,7 @@ private:
     }
 
     const server_options options_;
+    const message_log log_;
     [[no_unique_address]] Serializer serializer_;
     [[no_unique_address]] Store store_;
     [[no_unique_address]] Identity identity_;

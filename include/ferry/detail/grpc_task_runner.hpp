@@ -39,16 +39,19 @@ public:
 
     grpc_task_runner(std::shared_ptr<const client_options> options, Serializer serializer,
                      std::shared_ptr<const handler> on_task)
-        : options_(std::move(options)), serializer_(std::move(serializer)), on_task_(std::move(on_task)) {}
+        : options_(std::move(options)),
+          log_(options_->log, options_->debug),
+          serializer_(std::move(serializer)),
+          on_task_(std::move(on_task)) {}
 
     void run(const std::shared_ptr<host>& over, arrived_task work) const {
         std::optional<basic_task<message_type>> task;
         try {
             const auto size = work.content.size();
             auto decoded = serializer_.decode(std::exchange(work.content, {}));
-            if (options_->debug) {
-                log(log_level::debug,
-                    message_line("in", over->researcher(), message_label(decoded), size, {}, now().steady - work.when));
+            if (log_.is_debug()) {
+                log_.debug(message_log::line("in", over->researcher(), log_.label(decoded), size, {},
+                                             now().steady - work.when));
             }
             task.emplace(over, std::move(decoded));
             if (*on_task_) (*on_task_)(*task);
@@ -67,7 +70,7 @@ private:
     void report(host& over, const maybe_task& task, const std::string& why,
                 std::optional<std::string> number = {}) const {
         const std::string text = "a task failed: " + why;
-        log(log_level::warning, over.researcher() + ": " + text);
+        log_.warn(over.researcher() + ": " + text);
         over.send_feedback(log_line{{}, "ERROR", text});
         if constexpr (std::same_as<message_type, message>) {
             if (task && is_request_of_the_original(task->message())) answer(over, *task, text, std::move(number));
@@ -85,15 +88,12 @@ private:
         try {
             task.reply(fedbiomed::failure_of(task.message(), id, name, text, std::move(number)));
         } catch (const error& e) {
-            log(log_level::warning, over.researcher() + ": the failure could not be answered: " + e.what());
+            log_.warn(over.researcher() + ": the failure could not be answered: " + e.what());
         }
     }
 
-    void log(log_level level, const std::string& text) const {
-        if (options_->log) options_->log(level, text);
-    }
-
     const std::shared_ptr<const client_options> options_;
+    const message_log log_;
     [[no_unique_address]] Serializer serializer_;
     const std::shared_ptr<const handler> on_task_;
 };

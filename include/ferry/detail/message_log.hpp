@@ -1,35 +1,62 @@
-// layer 3
-// How the debug log shows a message: one line, in or out.
+// layer 4
+// What a server or a node logs: warnings, and in debug one line for each message in or out.
 #pragma once
 
+#include <ferry/feedback.hpp>
 #include <ferry/message.hpp>
+#include <ferry/server_options.hpp>
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
+#include <utility>
+#include <variant>
 
 namespace ferry::detail {
 
-/// What a message is, as the line shows it.
-inline std::string message_label(const std::string& class_name, const std::string& request_id) {
-    const auto or_dash = [](const std::string& text) { return text.empty() ? "-" : text; };
-    return "class=" + or_dash(class_name) + " request_id=" + or_dash(request_id);
-}
+class message_log {
+public:
+    using age = std::optional<std::chrono::steady_clock::duration>;
 
-template <class Message>
-std::string message_label(const Message& m) {
-    return message_label(class_of(m), message_traits<Message>::request_id(m));
-}
+    message_log(std::function<void(log_level, const std::string&)> log, bool debug)
+        : log_(std::move(log)), debug_(debug && log_) {}
 
-/// `node` is the other side; for a node, its researcher. What isn't known of attempt and age is a dash.
-inline std::string message_line(const char* direction, const std::string& node, const std::string& label,
-                                std::uint64_t bytes, std::optional<int> attempt,
-                                std::optional<std::chrono::steady_clock::duration> age) {
-    using std::chrono::milliseconds;
-    return std::string(direction) + " node=" + node + " " + label + " bytes=" + std::to_string(bytes) +
-           " attempt=" + (attempt ? std::to_string(*attempt) : "-") +
-           " age=" + (age ? std::to_string(std::chrono::duration_cast<milliseconds>(*age).count()) + "ms" : "-");
-}
+    bool is_debug() const noexcept { return debug_; }
+
+    void warn(const std::string& text) const {
+        if (log_) log_(log_level::warning, text);
+    }
+    void debug(const std::string& text) const {
+        if (debug_) log_(log_level::debug, text);
+    }
+
+    /// What a message is, as its line shows it; empty where there is no debug log.
+    template <class Message>
+    std::string label(const Message& m) const {
+        return debug_ ? label(class_of(m), message_traits<Message>::request_id(m)) : std::string();
+    }
+    std::string label(const std::string& class_name, const std::string& request_id) const {
+        const auto or_dash = [](const std::string& text) { return text.empty() ? "-" : text; };
+        return debug_ ? "class=" + or_dash(class_name) + " request_id=" + or_dash(request_id) : std::string();
+    }
+    std::string label(const feedback& from) const {
+        return label(std::holds_alternative<log_line>(from) ? "Log" : "Scalar", "");
+    }
+
+    /// `node` is the other side; for a node, its researcher. What isn't known of attempt and age is a dash.
+    static std::string line(const char* direction, const std::string& node, const std::string& label,
+                            std::uint64_t bytes, std::optional<int> attempt, age since) {
+        using std::chrono::milliseconds;
+        return std::string(direction) + " node=" + node + " " + label + " bytes=" + std::to_string(bytes) +
+               " attempt=" + (attempt ? std::to_string(*attempt) : "-") + " age=" +
+               (since ? std::to_string(std::chrono::duration_cast<milliseconds>(*since).count()) + "ms" : "-");
+    }
+
+private:
+    std::function<void(log_level, const std::string&)> log_;
+    bool debug_;
+};
 
 }  // namespace ferry::detail
