@@ -151,6 +151,7 @@ TEST(grpc_reply_call, a_stop_lets_uploads_come_to_their_end_and_takes_no_new_one
     while (late.ok() && std::chrono::steady_clock::now() < deadline) late = peer.reply({});
     EXPECT_EQ(late.error_code(), StatusCode::UNAVAILABLE);
     EXPECT_EQ(stopping.wait_for(0s), std::future_status::timeout);
+    EXPECT_FALSE(peer.server.is_alive()) << "from the beginning of the stop";
     ASSERT_TRUE(half.write(2, 2, "x"));
     EXPECT_EQ(half.finish().error_code(), StatusCode::INVALID_ARGUMENT) << "it was read to its end, and is no message";
     stopping.get();

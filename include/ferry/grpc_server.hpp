@@ -201,7 +201,8 @@ public:
     /// What was lost, and what is held just now.
     server_counts counts() const { return core_->counts(); }
 
-    /// True from the end of `start` to the beginning of `stop`. Throws `error{not_started}` before `start`.
+    /// True from when `start` listens, also while it waits for a first node, to the beginning of `stop`. Throws
+    /// `error{not_started}` before `start`.
     bool is_alive() const {
         if (!started_ && !stopped_) throw error(errc::not_started, "is_alive: the server was never started");
         return started_ && !stopped_;
