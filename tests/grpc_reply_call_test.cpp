@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <future>
 #include <memory>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -20,42 +19,6 @@ namespace {
 
 using namespace loopback;
 using grpc::StatusCode;
-
-/// An upload that the test writes chunk by chunk.
-class open_upload {
-public:
-    explicit open_upload(plain_peer& peer) : writer_(peer.stub->ReplyTask(&context_, &nothing_)) {}
-    ~open_upload() {
-        context_.TryCancel();
-        finish();
-    }
-
-    bool write(int size, int iteration, const std::string& data) {
-        researcher::TaskResult chunk;
-        chunk.set_size(size);
-        chunk.set_iteration(iteration);
-        chunk.set_bytes_(data);
-        return writer_->Write(chunk);
-    }
-    grpc::Status finish() {
-        if (!finished_) {
-            writer_->WritesDone();
-            finished_ = writer_->Finish();
-        }
-        return *finished_;
-    }
-    /// Of the server's answer, without an end of this side's.
-    grpc::Status wait_for_answer() {
-        if (!finished_) finished_ = writer_->Finish();
-        return *finished_;
-    }
-
-private:
-    grpc::ClientContext context_;
-    researcher::Empty nothing_;
-    std::unique_ptr<grpc::ClientWriter<researcher::TaskResult>> writer_;
-    std::optional<grpc::Status> finished_;
-};
 
 void wait_until_held(const ferry::grpc_server& server, std::uint64_t bytes) {
     const auto deadline = std::chrono::steady_clock::now() + patience;

@@ -108,4 +108,41 @@ struct plain_peer {
     std::unique_ptr<researcher::ResearcherService::Stub> stub;
 };
 
+/// An upload that the test writes chunk by chunk.
+class open_upload {
+public:
+    explicit open_upload(plain_peer& peer) : open_upload(*peer.stub) {}
+    explicit open_upload(researcher::ResearcherService::Stub& stub) : writer_(stub.ReplyTask(&context_, &nothing_)) {}
+    ~open_upload() {
+        context_.TryCancel();
+        finish();
+    }
+
+    bool write(int size, int iteration, const std::string& data) {
+        researcher::TaskResult chunk;
+        chunk.set_size(size);
+        chunk.set_iteration(iteration);
+        chunk.set_bytes_(data);
+        return writer_->Write(chunk);
+    }
+    grpc::Status finish() {
+        if (!finished_) {
+            writer_->WritesDone();
+            finished_ = writer_->Finish();
+        }
+        return *finished_;
+    }
+    /// Of the server's answer, without an end of this side's.
+    grpc::Status wait_for_answer() {
+        if (!finished_) finished_ = writer_->Finish();
+        return *finished_;
+    }
+
+private:
+    grpc::ClientContext context_;
+    researcher::Empty nothing_;
+    std::unique_ptr<grpc::ClientWriter<researcher::TaskResult>> writer_;
+    std::optional<grpc::Status> finished_;
+};
+
 }  // namespace loopback
