@@ -107,7 +107,8 @@ public:
     std::uint16_t port() const noexcept { return port_; }
 
     /// Refuses new polls and messages, lets what is under way end until the deadline, cancels the rest, and returns. All
-    /// deliveries have ended then. May be called from a callback, and more than once.
+    /// deliveries have ended then. May be called from a callback, and more than once. Where a connection has fallen silent
+    /// in mid-transfer, gRPC holds it for up to `keepalive.answer_within` past the deadline.
     void stop(std::chrono::milliseconds within) {
         const auto deadline = std::chrono::steady_clock::now() + within;
         const std::lock_guard lock(lifecycle_);
