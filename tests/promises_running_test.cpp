@@ -266,32 +266,32 @@ TEST(promise_8_user_code, may_call_back_into_the_server_from_on_done_concurrent)
 
 TEST(promise_8_user_code, may_stop_the_server_from_on_message_concurrent) {
     ferry::grpc_server* server = nullptr;
-    std::promise<void> stopped;
+    const auto stopped = std::make_shared<std::promise<void>>();  // the thread outlives the server
     auto options = quick_server();
-    options.on_message = [&](const ferry::feedback&) {
+    options.on_message = [&, stopped](const ferry::feedback&) {
         server->stop(1s);
-        stopped.set_value();
+        stopped->set_value();
     };
     plain_peer peer(options);
     server = &peer.server;
     tell(peer, a_line("plain", "stop"));
-    EXPECT_TRUE(comes(stopped.get_future()));
+    EXPECT_TRUE(comes(stopped->get_future()));
     EXPECT_FALSE(peer.server.is_alive());
 }
 
 TEST(promise_8_user_code, may_stop_the_server_from_on_unclaimed_reply_concurrent) {
-    std::promise<void> stopped;
+    const auto stopped = std::make_shared<std::promise<void>>();  // the thread outlives the server
     ferry::grpc_server server(quick_server());
-    server.on_unclaimed_reply([&](const ferry::reply&) {
+    server.on_unclaimed_reply([&, stopped](const ferry::reply&) {
         server.stop(1s);
-        stopped.set_value();
+        stopped->set_value();
     });
     server.start();
     ferry::grpc_client node(quick_client("node", server.port()), echo);
     node.start();
     ASSERT_TRUE(server.wait_for_nodes(1, patience));
     node.send(ferry::message{{"x", 1}});
-    EXPECT_TRUE(comes(stopped.get_future()));
+    EXPECT_TRUE(comes(stopped->get_future()));
     EXPECT_FALSE(server.is_alive());
 }
 
@@ -300,7 +300,7 @@ TEST(promise_8_user_code, may_stop_the_server_from_on_unclaimed_reply_concurrent
 using promise_9_start_and_stop = without_setup_timeout;
 
 TEST_F(promise_9_start_and_stop, start_returns_once_the_port_is_bound_and_a_first_node_is_there) {
-    set("3");
+    set("5");
     notes warnings;
     auto options = quick_server();
     options.wait_for_first_node = true;
@@ -329,7 +329,7 @@ TEST_F(promise_9_start_and_stop, start_returns_after_MAX_GRPC_SERVER_SETUP_TIMEO
 }
 
 TEST_F(promise_9_start_and_stop, start_returns_at_once_by_option) {
-    set("3");
+    set("5");
     auto options = quick_server();
     options.wait_for_first_node = false;
     ferry::grpc_server server(options);
@@ -385,7 +385,7 @@ TEST_F(promise_9_start_and_stop, stop_always_returns_also_before_start_and_a_sec
 }
 
 TEST_F(promise_9_start_and_stop, stop_always_returns_also_while_start_waits) {
-    set("3");
+    set("5");
     auto options = quick_server();
     options.wait_for_first_node = true;
     ferry::grpc_server server(options);
@@ -397,13 +397,13 @@ TEST_F(promise_9_start_and_stop, stop_always_returns_also_while_start_waits) {
 }
 
 TEST_F(promise_9_start_and_stop, stop_always_returns_also_inside_a_callback_concurrent) {
-    std::promise<void> stopped;
+    const auto stopped = std::make_shared<std::promise<void>>();  // the thread outlives the server
     server_and_node pair;
-    pair.server.request({{"n", 1}}, "node").on_done([&](const ferry::outcome&) {
+    pair.server.request({{"n", 1}}, "node").on_done([&, stopped](const ferry::outcome&) {
         pair.server.stop(patience);
-        stopped.set_value();
+        stopped->set_value();
     });
-    EXPECT_TRUE(comes(stopped.get_future()));
+    EXPECT_TRUE(comes(stopped->get_future()));
 }
 
 TEST_F(promise_9_start_and_stop, stop_always_returns_also_from_several_threads_concurrent) {
@@ -416,20 +416,23 @@ TEST_F(promise_9_start_and_stop, stop_always_returns_also_from_several_threads_c
 }
 
 TEST_F(promise_9_start_and_stop, stop_always_returns_also_where_a_callback_does_not) {
-    std::promise<void> begun, release, left;
+    struct gates {
+        std::promise<void> begun, release, left;
+    };
+    const auto pass = std::make_shared<gates>();  // the thread outlives the server
     auto options = quick_server();
-    options.on_message = [&, held = release.get_future().share()](const ferry::feedback&) {
-        begun.set_value();
-        held.wait();
-        left.set_value();
+    options.on_message = [pass](const ferry::feedback&) {
+        pass->begun.set_value();
+        pass->release.get_future().wait();
+        pass->left.set_value();
     };
     plain_peer peer(options);
     EXPECT_TRUE(tell(peer, a_line("plain", "x")).ok());
-    begun.get_future().wait();
+    pass->begun.get_future().wait();
     peer.server.stop(0ms);
     EXPECT_FALSE(peer.server.is_alive());
-    release.set_value();
-    EXPECT_TRUE(comes(left.get_future()));
+    pass->release.set_value();
+    EXPECT_TRUE(comes(pass->left.get_future()));
 }
 
 TEST_F(promise_9_start_and_stop, is_alive_before_start_is_a_misuse) {
