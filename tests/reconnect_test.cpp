@@ -19,6 +19,7 @@
 #include <future>
 #include <memory>
 #include <mutex>
+#include <ostream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -611,6 +612,10 @@ struct place {
     std::string name;
     std::string server_at;
     std::string node_dials;
+
+    friend void PrintTo(const place& at, std::ostream* to) {  // NOLINT(readability-identifier-naming): GoogleTest's name
+        *to << "a server at " << at.server_at << ", dialled as " << at.node_dials;
+    }
 };
 
 class reconnect_at : public testing::TestWithParam<place> {};

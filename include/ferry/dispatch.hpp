@@ -168,9 +168,9 @@ public:
         if (!nodes_.find(e.from)) return refuse_stranger(std::move(e.call), e.from, sink);
         const node* to = nodes_.find(e.task.node);
         const bool full = to && is_full(*to, e.task.content->size());
-        sink(effects::answer_reply<reply_call>{std::move(e.call), full ? errc::queue_full : errc::ok,
-                                               full ? "the queue of node " + e.task.node + " is full" : ""});
+        const std::string text = full ? "the queue of node " + e.task.node + " is full" : std::string();
         if (!full) step(std::move(e.task), now, sink);
+        sink(effects::answer_reply<reply_call>{std::move(e.call), full ? errc::queue_full : errc::ok, text});
     }
 
     template <class Sink>
