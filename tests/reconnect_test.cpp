@@ -613,7 +613,8 @@ struct place {
     std::string server_at;
     std::string node_dials;
 
-    friend void PrintTo(const place& at, std::ostream* to) {  // NOLINT(readability-identifier-naming): GoogleTest's name
+    // NOLINTNEXTLINE(readability-identifier-naming): GoogleTest calls it so
+    friend void PrintTo(const place& at, std::ostream* to) {
         *to << "a server at " << at.server_at << ", dialled as " << at.node_dials;
     }
 };
