@@ -5,6 +5,8 @@
 #include <ferry/grpc_client.hpp>
 #include <ferry/grpc_server.hpp>
 
+#include "instantiated.hpp"
+
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
