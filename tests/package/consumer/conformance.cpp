@@ -1,0 +1,31 @@
+// A retry policy of the user's own under ferry's suite for it.
+#include <ferry/conformance/retry.hpp>
+
+#include <ferry/retry.hpp>
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <optional>
+
+namespace {
+
+struct three_times {
+    using policy_category = ferry::retry_tag;
+
+    std::optional<std::chrono::milliseconds> next(const ferry::failed_attempt& failed) const noexcept {
+        if (failed.attempts > 3) return std::nullopt;
+        return std::chrono::milliseconds(10);
+    }
+};
+
+}  // namespace
+
+namespace ferry::conformance {
+INSTANTIATE_TYPED_TEST_SUITE_P(consumer, retry_policy_suite, three_times);
+}
+
+int main(int count, char** arguments) {
+    testing::InitGoogleTest(&count, arguments);
+    return RUN_ALL_TESTS();
+}
