@@ -150,7 +150,10 @@ case $way in
         for accepted in "$minor" "$version"; do
             accepted version "${find[@]}" -DCONSUMER_COMPONENTS=core "-DCONSUMER_VERSION=$accepted"
         done
-        for other in "${minor%.*}.$((${minor#*.} + 1))" "$((${minor%.*} + 1)).0" "$version.1"; do
+        major=${minor%.*}
+        below=$major.$((${minor#*.} - 1))
+        [[ $minor != *.0 ]] || below=$((major - 1)).9
+        for other in "$major.$((${minor#*.} + 1))" "$((major + 1)).0" "$version.1" "$below"; do
             refused version "compatible with requested version \"$other\"" \
                 "${find[@]}" -DCONSUMER_COMPONENTS=core "-DCONSUMER_VERSION=$other"
         done
@@ -167,11 +170,21 @@ case $way in
     subdirectory)
         subproject add_subdirectory
         # What is asked for by name is needed, and only that.
+        programs=()
+        [[ ! -e $source/include/ferry/serializer/simdjson.hpp ]] || programs+=(simdjson)
         refused named "libsimdjson-dev" -DCONSUMER_WAY=add_subdirectory "-DFERRY_COMPONENTS=core;simdjson" \
             "${without_grpc[@]}" -DCMAKE_DISABLE_FIND_PACKAGE_simdjson=ON
         refused named "has no component \"boat\"" -DFERRY_COMPONENTS=boat
         accepted named -DFERRY_COMPONENTS=core
         says_not "consumer: target ferry::(proto|ferry|simdjson|conformance)"
+        accepted named "-DFERRY_COMPONENTS=core;simdjson" -DCMAKE_DISABLE_FIND_PACKAGE_simdjson=OFF \
+            "-DCONSUMER_PROGRAMS=${programs[*]}"
+        says "consumer: target ferry::simdjson"
+        built_and_run named "${programs[@]}"
+        # A library that the host has as a target of its own is not looked for.
+        accepted brought -DCONSUMER_WAY=add_subdirectory -DFERRY_COMPONENTS=core \
+            -DCONSUMER_BRINGS=nlohmann_json::nlohmann_json
+        ! grep -q '^nlohmann_json_DIR' "$work/brought/CMakeCache.txt" || failed "a library is looked for that the host brings"
         ;;
 
     fetch_content) subproject fetch_content -DFETCHCONTENT_FULLY_DISCONNECTED=ON ;;
