@@ -123,7 +123,7 @@ case $way in
         # Each optional component, once with its library and once without.
         for row in "simdjson simdjson libsimdjson-dev" "conformance GTest libgtest-dev"; do
             read -r component library package <<<"$row"
-            without=(-DCMAKE_DISABLE_FIND_PACKAGE_"$library"=ON)
+            without=("-DCMAKE_DISABLE_FIND_PACKAGE_$library=ON")
             refused "no_$component" "$package" "${find[@]}" "-DCONSUMER_COMPONENTS=$component" "${without[@]}"
             says "\"$component\" needs $library"
             accepted "less_$component" "${find[@]}" -DCONSUMER_COMPONENTS=core "-DCONSUMER_OPTIONAL=$component" "${without[@]}"
@@ -147,8 +147,8 @@ case $way in
         accepted unknown_optional "${find[@]}" -DCONSUMER_COMPONENTS=core -DCONSUMER_OPTIONAL=boat
 
         # Before 1.0 a minor version may break an interface.
-        for accepted in "$minor" "$version"; do
-            accepted version "${find[@]}" -DCONSUMER_COMPONENTS=core "-DCONSUMER_VERSION=$accepted"
+        for wanted in "$minor" "$version"; do
+            accepted version "${find[@]}" -DCONSUMER_COMPONENTS=core "-DCONSUMER_VERSION=$wanted"
         done
         major=${minor%.*}
         below=$major.$((${minor#*.} - 1))
