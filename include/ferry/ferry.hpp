@@ -13,6 +13,7 @@
 #include <ferry/fedbiomed/big_integer.hpp>
 #include <ferry/fedbiomed/values.hpp>
 #include <ferry/feedback.hpp>
+#include <ferry/fields.hpp>
 #include <ferry/grpc_client.hpp>
 #include <ferry/grpc_server.hpp>
 #include <ferry/identity.hpp>
@@ -24,6 +25,7 @@
 #include <ferry/policy.hpp>
 #include <ferry/retry.hpp>
 #include <ferry/serializer.hpp>
+#include <ferry/serializer/json.hpp>
 #include <ferry/serializer/msgpack.hpp>
 #include <ferry/task.hpp>
 #include <ferry/version.hpp>

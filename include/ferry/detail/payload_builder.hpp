@@ -1,11 +1,15 @@
 // layer 0
-// Collects what a serializer writes: small pieces go into owned runs, large binaries are taken by reference.
+// Collects what a serializer writes: small pieces go into blocks of the payload's own, large binaries are taken by reference.
+// Blocks are never moved, and of a size that allocators keep at hand.
 #pragma once
 
+#include <ferry/detail/shared_block.hpp>
 #include <ferry/payload.hpp>
 
+#include <algorithm>
 #include <cstddef>
-#include <string>
+#include <cstdint>
+#include <cstring>
 #include <utility>
 
 namespace ferry::detail {
@@ -15,29 +19,59 @@ public:
     /// Below this size a copy is cheaper than a run of its own.
     static constexpr std::size_t by_reference_from = 1024;
 
-    void write(const char* data, std::size_t size) { small_.append(data, size); }
+    void write(const char* data, std::size_t size) {
+        char* const at = room(size);
+        if (size > 0) std::memcpy(at, data, size);
+        at_ = at + size;
+    }
+
+    /// A place for at most `size` characters in one piece; `written(end)` says how many they were.
+    char* room(std::size_t size) {
+        if (static_cast<std::size_t>(end_ - at_) < size) [[unlikely]]
+            add_block(size);
+        return at_;
+    }
+    void written(char* end) noexcept { at_ = end; }
 
     void append(const bytes& run) {
         if (run.size() < by_reference_from) {
             write(reinterpret_cast<const char*>(run.data()), run.size());
             return;
         }
-        flush();
+        end_run();
         out_.append(run);
     }
 
     payload finish() {
-        flush();
+        end_run();
         return std::move(out_);
     }
 
 private:
-    void flush() {
-        if (!small_.empty()) out_.append(bytes::own(std::exchange(small_, {})));
+    static constexpr std::size_t first_block = 2 * 1024, largest_block = 64 * 1024;
+
+    void end_run() {
+        const auto size = static_cast<std::size_t>(at_ - run_);
+        if (size > 0) out_.append(bytes(block_, reinterpret_cast<const std::uint8_t*>(run_), size));
+        run_ = at_;
     }
 
-    std::string small_;
+    void add_block(std::size_t size) {
+        end_run();
+        const auto capacity = std::max(size, next_block_);
+        auto [block, data] = shared_block::allocate(capacity);
+        block_ = std::move(block);
+        run_ = at_ = reinterpret_cast<char*>(data);
+        end_ = at_ + capacity;
+        next_block_ = largest_block;
+    }
+
     payload out_;
+    block_ref block_;
+    char* run_ = nullptr;  // of the block, what is not in `out_` yet begins here
+    char* at_ = nullptr;
+    char* end_ = nullptr;
+    std::size_t next_block_ = first_block;
 };
 
 }  // namespace ferry::detail

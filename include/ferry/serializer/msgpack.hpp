@@ -7,7 +7,10 @@
 // a list of pairs keeps both.
 #pragma once
 
+#include <ferry/detail/message_builder.hpp>
 #include <ferry/detail/payload_builder.hpp>
+#include <ferry/detail/struct_reader.hpp>
+#include <ferry/detail/value_writer.hpp>
 #include <ferry/error.hpp>
 #include <ferry/message.hpp>
 #include <ferry/serializer.hpp>
@@ -19,61 +22,69 @@
 
 #include <algorithm>
 #include <bit>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <limits>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
-#include <vector>
 
 namespace ferry {
 
 namespace detail {
 
-inline constexpr std::size_t max_message_depth = 512;
-inline constexpr std::size_t believed_size = 1024;  // of an array, before its values have come
-inline constexpr std::string_view pairs_tag = "ferry.map";
-
-/// True for the tagged list of pairs that stands for a map with keys of other types.
-inline bool is_pairs(const message& m) {
-    if (!m.is_object() || m.size() != 2) return false;
-    const auto type = m.find("__type__");
-    const auto value = m.find("value");
-    if (type == m.end() || value == m.end() || !type->is_string() || !value->is_array()) return false;
-    if (type->get_ref<const std::string&>() != pairs_tag) return false;
-    for (const auto& pair : *value) {
-        if (!pair.is_array() || pair.size() != 2) return false;
-    }
-    return true;
-}
-
 class msgpack_writer {
 public:
+    static constexpr std::string_view format = "msgpack";
+    static constexpr bool takes_any_key = true;
+    static constexpr bool has_tags = false;
+
     explicit msgpack_writer(payload_builder& out) : out_(out), packer_(out) {}
 
-    void write(const message& m, std::size_t depth = 0) {
-        if (m.is_structured() && depth >= max_message_depth) {
-            throw error(errc::encode_failed, "msgpack: the message is nested deeper than 512 levels");
-        }
-        switch (m.type()) {
-            case message::value_t::null: packer_.pack_nil(); break;
-            case message::value_t::boolean: m.get<bool>() ? packer_.pack_true() : packer_.pack_false(); break;
-            case message::value_t::number_integer: packer_.pack_int64(m.get<std::int64_t>()); break;
-            case message::value_t::number_unsigned: packer_.pack_uint64(m.get<std::uint64_t>()); break;
-            case message::value_t::number_float: write(m.get<double>()); break;
-            case message::value_t::string: write(m.get_ref<const std::string&>()); break;
-            case message::value_t::binary: write(m.get_binary()); break;
-            case message::value_t::array:
-                packer_.pack_array(checked(m.size(), "an array"));
-                for (const auto& item : m) write(item, depth + 1);
-                break;
-            case message::value_t::object: write_map(m, depth); break;
-            case message::value_t::discarded:
-                throw error(errc::encode_failed, "msgpack: the message holds a discarded value");
-        }
+    void null() { packer_.pack_nil(); }
+    void boolean(bool v) { v ? packer_.pack_true() : packer_.pack_false(); }
+    void integer(std::int64_t v) { packer_.pack_int64(v); }
+    void unsigned_integer(std::uint64_t v) { packer_.pack_uint64(v); }
+
+    // msgpack-cxx makes an integer of a float that has the value of one, and 0 of -0.0.
+    void floating(double v) {
+        const auto bits = std::bit_cast<std::uint64_t>(v);
+        char out[9] = {static_cast<char>(0xcb)};
+        for (int i = 0; i < 8; ++i) out[i + 1] = static_cast<char>(bits >> (56 - 8 * i));
+        out_.write(out, sizeof out);
     }
+
+    /// With an owner, who keeps the characters as they are, long texts are referred to.
+    void text(std::string_view v, const std::shared_ptr<const void>& owner = nullptr) {
+        packer_.pack_str(checked(v.size(), "a string"));
+        body(std::span(reinterpret_cast<const std::uint8_t*>(v.data()), v.size()), owner);
+    }
+    void binary(std::span<const std::uint8_t> v, const std::shared_ptr<const void>& owner) {
+        packer_.pack_bin(checked(v.size(), "a binary"));
+        body(v, owner);
+    }
+    void binary(const bytes& v, std::optional<std::uint64_t> subtype) {
+        const auto size = checked(v.size(), "a binary");
+        if (subtype) {
+            if (*subtype > 255) throw error(errc::encode_failed, "msgpack: a binary's subtype must be an int8");
+            packer_.pack_ext(size, static_cast<std::int8_t>(*subtype));
+        } else {
+            packer_.pack_bin(size);
+        }
+        out_.append(v);
+    }
+
+    void begin_array(std::size_t size) { packer_.pack_array(checked(size, "an array")); }
+    void end_array() {}
+    void begin_map(std::size_t size, std::string_view) { packer_.pack_map(checked(size, "a map")); }
+    void key(std::string_view v) { text(v); }
+    void end_map() {}
 
 private:
     static std::uint32_t checked(std::size_t size, const char* what) {
@@ -84,217 +95,222 @@ private:
         return static_cast<std::uint32_t>(size);
     }
 
-    // msgpack-cxx makes an integer of a float that has the value of one, and 0 of -0.0.
-    void write(double value) {
-        const auto bits = std::bit_cast<std::uint64_t>(value);
-        char out[9] = {static_cast<char>(0xcb)};
-        for (int i = 0; i < 8; ++i) out[i + 1] = static_cast<char>(bits >> (56 - 8 * i));
-        out_.write(out, sizeof out);
-    }
-
-    void write(const std::string& text) {
-        packer_.pack_str(checked(text.size(), "a string"));
-        packer_.pack_str_body(text.data(), static_cast<std::uint32_t>(text.size()));
-    }
-
-    void write(const message::binary_t& binary) {
-        const auto size = checked(binary.size(), "a binary");
-        if (binary.has_subtype()) {
-            if (binary.subtype() > 255) throw error(errc::encode_failed, "msgpack: a binary's subtype must be an int8");
-            packer_.pack_ext(size, static_cast<std::int8_t>(binary.subtype()));
-        } else {
-            packer_.pack_bin(size);
-        }
-        out_.append(binary);
-    }
-
-    void write_map(const message& m, std::size_t depth) {
-        if (is_pairs(m)) {
-            const auto& pairs = *m.find("value");
-            packer_.pack_map(checked(pairs.size(), "a map"));
-            for (const auto& pair : pairs) {
-                write(pair[0], depth + 1);
-                write(pair[1], depth + 1);
-            }
-            return;
-        }
-        packer_.pack_map(checked(m.size(), "a map"));
-        for (const auto& [key, value] : m.get_ref<const message::object_t&>()) {
-            write(key);
-            write(value, depth + 1);
-        }
+    void body(std::span<const std::uint8_t> v, const std::shared_ptr<const void>& owner) {
+        if (owner && v.size() >= payload_builder::by_reference_from) return out_.append(bytes::borrow(v, owner));
+        out_.write(reinterpret_cast<const char*>(v.data()), v.size());
     }
 
     payload_builder& out_;
     msgpack::packer<payload_builder> packer_;
 };
 
-/// Builds a message from msgpack-cxx's parser events; binaries become slices of `source`.
-class msgpack_reader : public msgpack::null_visitor {
+/// The events of msgpack-cxx's parser, for what builds a message. Binaries become slices of `source`.
+template <class Builder>
+class msgpack_events : public msgpack::null_visitor {
 public:
-    explicit msgpack_reader(const bytes& source) : source_(source) {}
+    msgpack_events(const bytes& source, Builder& to) : source_(source), to_(to) {}
 
-    message take() { return std::move(root_); }
-    const std::string& problem() const { return problem_; }
-
-    bool visit_nil() { return put(nullptr); }
-    bool visit_boolean(bool v) { return put(v); }
-    bool visit_positive_integer(std::uint64_t v) { return put(v); }
-    bool visit_negative_integer(std::int64_t v) { return put(v); }
-    bool visit_float32(float v) { return put(static_cast<double>(v)); }
-    bool visit_float64(double v) { return put(v); }
-    bool visit_str(const char* v, std::uint32_t size) {
-        if (in_key()) {
-            top().key.assign(v, size);
-            top().key_is_text = true;
-            return true;
-        }
-        return put(std::string(v, size));
-    }
-    bool visit_bin(const char* v, std::uint32_t size) { return put(message::binary(slice(v, size))); }
+    bool visit_nil() { return to_.null(); }
+    bool visit_boolean(bool v) { return to_.boolean(v); }
+    bool visit_positive_integer(std::uint64_t v) { return to_.unsigned_integer(v); }
+    bool visit_negative_integer(std::int64_t v) { return to_.integer(v); }
+    bool visit_float32(float v) { return to_.floating(static_cast<double>(v)); }
+    bool visit_float64(double v) { return to_.floating(v); }
+    bool visit_str(const char* v, std::uint32_t size) { return to_.text(std::string_view(v, size)); }
+    bool visit_bin(const char* v, std::uint32_t size) { return to_.binary(slice(v, size), std::nullopt); }
     bool visit_ext(const char* v, std::uint32_t size) {
-        const auto type = static_cast<std::uint8_t>(*v);
-        return put(message::binary(slice(v + 1, size - 1), type));
+        return to_.binary(slice(v + 1, size - 1), static_cast<std::uint8_t>(*v));
     }
-
-    bool start_array(std::uint32_t size) {
-        if (!open(message::array())) return false;
-        top().value.get_ref<message::array_t&>().reserve(std::min<std::size_t>(size, believed_size));
-        return true;
-    }
-    bool end_array() { return close(); }
-    bool start_map(std::uint32_t) { return open(message::object()); }
-    bool start_map_key() {
-        top().expects_key = true;
-        top().key_is_text = false;
-        return true;
-    }
-    bool end_map_key() {
-        top().expects_key = false;
-        return true;
-    }
-    bool end_map() { return close(); }
-
-    void parse_error(std::size_t, std::size_t at) { fail("not msgpack at byte " + std::to_string(at)); }
-    void insufficient_bytes(std::size_t, std::size_t at) { fail("ends too early, at byte " + std::to_string(at)); }
+    bool start_array(std::uint32_t size) { return to_.begin_array(std::min(size, believed_size)); }
+    bool end_array() { return to_.end_array(); }
+    bool start_map(std::uint32_t size) { return to_.begin_map(std::min(size, believed_size)); }
+    bool start_map_key() { return to_.begin_key(); }
+    bool end_map_key() { return to_.end_key(); }
+    bool end_map() { return to_.end_map(); }
+    void parse_error(std::size_t, std::size_t at) { to_.fail("not msgpack at byte " + std::to_string(at)); }
+    void insufficient_bytes(std::size_t, std::size_t at) { to_.fail("ends too early, at byte " + std::to_string(at)); }
 
 private:
-    struct frame {
-        message value;            // the array or map so far
-        message pairs = nullptr;  // instead of a map, once a key was no string
-        message odd_key = nullptr;
-        std::string key;
-        bool expects_key = false;
-        bool key_is_text = false;
-    };
-
-    frame& top() { return stack_.back(); }
-    bool in_key() const { return !stack_.empty() && stack_.back().expects_key; }
+    static constexpr std::uint32_t believed_size = 1024;  // of an array, before its values have come
 
     bytes slice(const char* v, std::uint32_t size) const {
         return source_.slice(static_cast<std::size_t>(reinterpret_cast<const std::uint8_t*>(v) - source_.data()), size);
     }
 
-    bool fail(std::string why) {
-        if (problem_.empty()) problem_ = std::move(why);
-        return false;
-    }
-
-    bool open(message empty) {
-        if (stack_.size() >= max_message_depth) return fail("nested deeper than 512 levels");
-        stack_.emplace_back();
-        top().value = std::move(empty);
-        return true;
-    }
-
-    bool close() {
-        frame done = std::move(top());
-        stack_.pop_back();
-        if (done.pairs.is_array()) {
-            return put(message{{"__type__", pairs_tag}, {"value", std::move(done.pairs)}});
-        }
-        return put(std::move(done.value));
-    }
-
-    bool put(message value) {
-        if (stack_.empty()) {
-            root_ = std::move(value);
-            return true;
-        }
-        frame& in = top();
-        if (in.value.is_array()) {
-            in.value.push_back(std::move(value));
-            return true;
-        }
-        if (in.expects_key) {
-            in.odd_key = std::move(value);
-            if (!in.pairs.is_array()) to_pairs(in);
-            return true;
-        }
-        if (in.pairs.is_array()) {
-            message pair = message::array();
-            pair.push_back(in.key_is_text ? message(std::move(in.key)) : std::move(in.odd_key));
-            pair.push_back(std::move(value));
-            in.pairs.push_back(std::move(pair));
-            return true;
-        }
-        const auto [at, inserted] =
-            in.value.get_ref<message::object_t&>().try_emplace(std::move(in.key), std::move(value));
-        return inserted || fail("the key \"" + at->first + "\" occurs twice in a map");
-    }
-
-    static void to_pairs(frame& in) {
-        in.pairs = message::array();
-        for (auto& [key, value] : in.value.get_ref<message::object_t&>()) {
-            message pair = message::array();
-            pair.push_back(key);
-            pair.push_back(std::move(value));
-            in.pairs.push_back(std::move(pair));
-        }
-    }
-
     const bytes& source_;
-    message root_;
-    std::vector<frame> stack_;
+    Builder& to_;
+};
+
+/// Takes any message, down to 512 levels: what goes through it is whole, and no size in it is a mere claim.
+class msgpack_check : public msgpack::null_visitor {
+public:
+    bool fail(std::string why) { return problem_ = std::move(why), false; }
+    const std::string& problem() const noexcept { return problem_; }
+
+    bool null() { return true; }
+    bool boolean(bool) { return true; }
+    bool integer(std::int64_t) { return true; }
+    bool unsigned_integer(std::uint64_t) { return true; }
+    bool floating(double) { return true; }
+    bool text(std::string_view) { return true; }
+    bool binary(const bytes&, std::optional<std::uint64_t>) { return true; }
+    bool begin_array(std::size_t) { return open(); }
+    bool end_array() { return close(); }
+    bool begin_map(std::size_t) { return open(); }
+    bool begin_key() { return true; }
+    bool end_key() { return true; }
+    bool end_map() { return close(); }
+
+private:
+    bool open() { return ++depth_ <= max_message_depth || fail("nested deeper than 512 levels"); }
+    bool close() { return --depth_, true; }
+
+    std::size_t depth_ = 0;
     std::string problem_;
+};
+
+/// msgpack-cxx's packer, for members of the type `bytes`, which it hands on without a copy.
+class msgpack_packer : public msgpack::packer<payload_builder> {
+public:
+    explicit msgpack_packer(payload_builder& out) : msgpack::packer<payload_builder>(out), writer_(out) {}
+
+    void binary(const bytes& v) { writer_.binary(v, std::nullopt); }
+
+private:
+    msgpack_writer writer_;
+};
+
+template <class T>
+concept knows_msgpack = requires(const T& in, T& out, msgpack_packer& to, const msgpack::object& from) {
+    in.msgpack_pack(to);
+    out.msgpack_unpack(from);
 };
 
 }  // namespace detail
 
-/// Messages as msgpack. Stateless; safe to use from several threads.
-template <class Message = message>
-struct msgpack_serializer;
+}  // namespace ferry
 
-template <>
-struct msgpack_serializer<message> {
+// How msgpack-cxx handles `ferry::bytes` in structs that are packed its way.
+namespace msgpack {
+MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
+    namespace adaptor {
+
+    template <>
+    struct pack<ferry::bytes> {
+        template <class Stream>
+        packer<Stream>& operator()(packer<Stream>& to, const ferry::bytes& v) const {
+            if constexpr (std::same_as<Stream, ferry::detail::payload_builder>) {
+                static_cast<ferry::detail::msgpack_packer&>(to).binary(v);  // the only packer that ferry has for it
+            } else {
+                to.pack_bin(static_cast<std::uint32_t>(v.size()));
+                to.pack_bin_body(reinterpret_cast<const char*>(v.data()), static_cast<std::uint32_t>(v.size()));
+            }
+            return to;
+        }
+    };
+
+    template <>
+    struct convert<ferry::bytes> {
+        const msgpack::object& operator()(const msgpack::object& from, ferry::bytes& v) const {
+            if (from.type != msgpack::type::BIN) throw msgpack::type_error();
+            v = ferry::bytes::copy(std::string_view(from.via.bin.ptr, from.via.bin.size));
+            return from;
+        }
+    };
+
+    }  // namespace adaptor
+}  // MSGPACK_API_VERSION_NAMESPACE
+}  // namespace msgpack
+
+namespace ferry {
+
+/// Messages as msgpack: a `message`, a struct with `message_traits<T>::fields`, or one with MSGPACK_DEFINE_MAP. Of a struct's
+/// fields, texts and binaries of 1 KiB and more are not copied on the way out: the struct lives until the last of them has
+/// gone. By MSGPACK_DEFINE_MAP only members of the type `bytes` are not copied, and fields that are missing stay as they
+/// are. Stateless; safe to use from several threads.
+template <class Message = message>
+struct msgpack_serializer {
     using policy_category = serializer_tag;
-    using message_type = message;
+    using message_type = Message;
 
     static constexpr std::string_view name = "msgpack";
 
-    payload encode(message m) const {
+    payload encode(std::conditional_t<has_fields<Message>, Message, const Message&> m) const {
         detail::payload_builder out;
-        detail::msgpack_writer(out).write(m);
+        detail::msgpack_writer writer(out);
+        if constexpr (std::same_as<Message, message>) {
+            detail::message_walk<message, detail::msgpack_writer>(writer).write(m);
+        } else if constexpr (has_fields<Message>) {
+            const auto kept = std::make_shared<const Message>(std::move(m));
+            detail::struct_walk<detail::msgpack_writer>(writer, kept).write(*kept);
+        } else {
+            static_assert(detail::knows_msgpack<Message>,
+                          "ferry: msgpack_serializer<T> needs T's fields in ferry::message_traits<T>, or "
+                          "MSGPACK_DEFINE_MAP in T");
+            if constexpr (detail::knows_msgpack<Message>) packed(m, out);
+        }
         return out.finish();
     }
 
-    message decode(const bytes& run) const {
-        detail::msgpack_reader reader(run);
+    Message decode(const bytes& run) const {
+        if constexpr (std::same_as<Message, message>) {
+            detail::message_builder<message> built;
+            read(run, built);
+            return built.take();
+        } else if constexpr (has_fields<Message>) {
+            Message m{};
+            detail::field_reader filled(detail::place_of(m));
+            read(run, filled);
+            return m;
+        } else if constexpr (detail::knows_msgpack<Message>) {
+            detail::msgpack_check whole;
+            read(run, whole);
+            return converted(run);
+        } else {
+            return Message{};  // encode says what is missing
+        }
+    }
+
+private:
+    [[noreturn]] static void refuse(const std::string& why) { throw error(errc::decode_failed, "msgpack: " + why); }
+
+    template <class Builder>
+    static void read(const bytes& run, Builder& to) {
+        if (run.empty()) refuse("an empty payload is no message");
+        detail::msgpack_events<Builder> events(run, to);
         std::size_t at = 0;
         bool whole = false;
         try {
-            whole = msgpack::parse(reinterpret_cast<const char*>(run.data()), run.size(), at, reader);
+            whole = msgpack::parse(reinterpret_cast<const char*>(run.data()), run.size(), at, events);
         } catch (const std::exception& e) {
-            throw error(errc::decode_failed, std::string("msgpack: ") + e.what());
+            refuse(e.what());
         }
-        if (!whole)
-            throw error(errc::decode_failed,
-                        "msgpack: " + (run.empty() ? "an empty payload is no message" : reader.problem()));
+        if (!whole) refuse(to.problem());
         if (at != run.size()) {
-            throw error(errc::decode_failed, "msgpack: " + std::to_string(run.size() - at) +
-                                                 " bytes follow the message, which ends at byte " + std::to_string(at));
+            refuse(std::to_string(run.size() - at) + " bytes follow the message, which ends at byte " +
+                   std::to_string(at));
         }
-        return reader.take();
+    }
+
+    static void packed(const Message& m, detail::payload_builder& out) {
+        detail::msgpack_packer packer(out);
+        try {
+            m.msgpack_pack(static_cast<msgpack::packer<detail::payload_builder>&>(packer));
+        } catch (const error&) {
+            throw;
+        } catch (const std::exception& e) {
+            throw error(errc::encode_failed, std::string("msgpack: ") + e.what());
+        }
+    }
+
+    static Message converted(const bytes& run) {
+        const auto by_reference = [](msgpack::type::object_type, std::size_t, void*) { return true; };
+        try {
+            const auto tree = msgpack::unpack(reinterpret_cast<const char*>(run.data()), run.size(), by_reference);
+            return tree.get().template as<Message>();
+        } catch (const std::exception& e) {
+            refuse(e.what());
+        }
     }
 };
 

@@ -1,0 +1,186 @@
+// layer 1
+// Fills a struct, by its fields, from the values that a format's reader finds; the counterpart of `message_builder`, with the
+// same functions. A refusal says where: "tensors[2].shape must be an array, is a text".
+#pragma once
+
+#include <ferry/detail/field_target.hpp>
+#include <ferry/detail/message_builder.hpp>
+#include <ferry/fields.hpp>
+#include <ferry/message.hpp>
+#include <ferry/payload.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ferry::detail {
+
+/// Knows no struct, so that its code serves all of them.
+class field_reader {
+public:
+    explicit field_reader(field_place root) : next_(root) {}
+
+    bool complete() const noexcept { return complete_; }
+    const std::string& problem() const noexcept { return problem_; }
+
+    /// The first reason stays. Returns false.
+    bool fail(std::string why) {
+        if (problem_.empty()) problem_ = std::move(why);
+        return false;
+    }
+
+    bool null() {
+        if (in_message_) return pass_on(&builder::null);
+        if (!find_place()) return false;
+        return next_.target->null(next_.at) ? done() : refuse("null");
+    }
+    bool boolean(bool v) { return scalar("a bool", &field_target::boolean, &builder::boolean, v); }
+    bool integer(std::int64_t v) { return scalar("an integer", &field_target::integer, &builder::integer, v); }
+    bool unsigned_integer(std::uint64_t v) {
+        return scalar("an integer", &field_target::unsigned_integer, &builder::unsigned_integer, v);
+    }
+    bool floating(double v) { return scalar("a float", &field_target::floating, &builder::floating, v); }
+    bool text(std::string_view v) {
+        if (keys_ > 0 && !in_message_) return key(v);
+        return scalar("a text", &field_target::text, &builder::text, v);
+    }
+    bool binary(bytes v, std::optional<std::uint64_t> subtype) {
+        if (!enter()) return in_message_ ? pass_on(&builder::binary, std::move(v), subtype) : false;
+        if (subtype && next_.target != &ignored) return refuse("an extension");
+        return next_.target->binary(next_.at, v) ? done() : refuse("a binary");
+    }
+
+    bool begin_array(std::size_t items) {
+        if (!enter()) return in_message_ ? pass_on(&builder::begin_array, items) : false;
+        return next_.target->begin_array(next_.at, items) ? open(false) : refuse("an array");
+    }
+    bool begin_map(std::size_t items) {
+        if (!enter()) return in_message_ ? pass_on(&builder::begin_map, items) : false;
+        return next_.target->begin_map(next_.at) ? open(true) : refuse("a map");
+    }
+    bool end_array() { return in_message_ ? pass_on(&builder::end_array) : close(); }
+    bool end_map() { return in_message_ ? pass_on(&builder::end_map) : close(); }
+
+    bool key(std::string_view v) {
+        if (in_message_) return inner_.key(v);
+        frame& in = stack_.back();
+        in.key.assign(v);
+        next_ = in.place.target->member(in.place.at, v, in.seen);
+        return next_.target || fail("the key \"" + in.key + "\" occurs twice in " + where(stack_.size() - 1));
+    }
+    bool begin_key() {
+        if (in_message_) return inner_.begin_key();
+        if (is_passed_over())
+            next_ = stack_.back().place;
+        else
+            ++keys_;
+        return true;
+    }
+    bool end_key() {
+        if (in_message_) return inner_.end_key();
+        if (!is_passed_over()) --keys_;
+        return true;
+    }
+
+private:
+    using builder = message_builder<message>;
+
+    struct frame {
+        field_place place;
+        bool map = false;
+        std::size_t items = 0;  // of an array
+        std::string key;        // of a map
+        seen_fields seen{};
+    };
+
+    bool is_passed_over() const { return stack_.back().place.target == &ignored; }
+
+    /// Where the value that comes goes, null or not. False where there is no such place.
+    bool find_place() {
+        if (keys_ > 0) return fail("the keys of " + where(stack_.size() - 1) + " must be texts");
+        if (!stack_.empty() && !stack_.back().map) {
+            frame& in = stack_.back();
+            next_ = in.place.target->item(in.place.at, in.items++);
+            if (!next_.target) {
+                return fail(where(stack_.size() - 1) + " must be " + in.place.target->wanted() + ", has more");
+            }
+        }
+        return true;
+    }
+
+    /// The same for a value that is not null. False too where a message begins, or goes on, at that place.
+    bool enter() {
+        if (in_message_ || !find_place()) return false;
+        next_ = next_.target->resolve(next_.at);
+        in_message_ = next_.target->is_message();
+        if (in_message_) inner_ = builder();
+        return !in_message_;
+    }
+
+    template <class ToField, class ToMessage, class V>
+    bool scalar(const char* what, ToField to_field, ToMessage to_message, V v) {
+        if (!enter()) return in_message_ ? pass_on(to_message, v) : false;
+        return (next_.target->*to_field)(next_.at, v) ? done() : refuse(what);
+    }
+    template <class... Arguments, class... Given>
+    bool pass_on(bool (builder::*event)(Arguments...), Given&&... given) {
+        if (!(inner_.*event)(std::forward<Given>(given)...)) return fail(where() + ": " + inner_.problem());
+        if (!inner_.complete()) return true;
+        *static_cast<message*>(next_.at) = inner_.take();
+        in_message_ = false;
+        return done();
+    }
+
+    bool open(bool map) {
+        if (stack_.size() >= max_message_depth) return fail("nested deeper than 512 levels");
+        stack_.emplace_back();
+        stack_.back().place = next_;
+        stack_.back().map = map;
+        return true;
+    }
+
+    bool close() {
+        const frame& ended = stack_.back();
+        if (auto lack = ended.place.target->missing(ended.items, ended.seen); !lack.empty()) {
+            return fail(where(stack_.size() - 1) + " has " + lack);
+        }
+        stack_.pop_back();
+        return done();
+    }
+
+    bool done() {
+        complete_ = stack_.empty();
+        return true;
+    }
+
+    bool refuse(const char* found) { return fail(where() + " must be " + next_.target->wanted() + ", is " + found); }
+
+    /// The path to the value that the first `depth` frames lead to; to the one that has just come without it.
+    std::string where(std::size_t depth) const {
+        std::string path;
+        for (std::size_t i = 0; i < depth; ++i) {
+            const frame& in = stack_[i];
+            if (in.map) {
+                path += (path.empty() ? "" : ".") + in.key;
+            } else {
+                path += "[" + std::to_string(in.items - 1) + "]";
+            }
+        }
+        return path.empty() ? "the message" : path;
+    }
+    std::string where() const { return where(stack_.size()); }
+
+    field_place next_;
+    std::vector<frame> stack_;
+    std::size_t keys_ = 0;  // that are being read
+    builder inner_;
+    bool in_message_ = false;
+    bool complete_ = false;
+    std::string problem_;
+};
+
+}  // namespace ferry::detail
