@@ -452,14 +452,14 @@ TEST(intake_poll, never_confirms_a_task_whose_stream_broke) {
     }
 }
 
-TEST(intake_poll, waits_longer_where_it_is_refused_and_says_so) {
+TEST(intake_poll, waits_longer_where_it_is_refused_and_says_so_once) {
     world w;
     w.start();
-    for (std::size_t i = 1; i <= 5; ++i) {
+    for (int i = 0; i < 5; ++i) {
         w.end_poll(poll_end::refused);
         EXPECT_TRUE(within(w.pause_until_something(), 60s));
         EXPECT_EQ(w.said(), "reconnect poll");
-        ASSERT_EQ(w.warnings.size(), i);
+        ASSERT_EQ(w.warnings.size(), 1U);
         EXPECT_NE(w.warnings.back().find("so it is"), std::string::npos);
     }
 }

@@ -6,6 +6,7 @@
 #include <ferry/credentials.hpp>
 #include <ferry/delivery.hpp>
 #include <ferry/detail/grpc_callback_queue.hpp>
+#include <ferry/detail/grpc_format.hpp>
 #include <ferry/detail/grpc_server_core.hpp>
 #include <ferry/error.hpp>
 #include <ferry/identity.hpp>
@@ -216,7 +217,7 @@ private:
         const auto& keepalive = core_->options().keepalive;
         keepalive.check();
         keep_callback_queue();
-        service_ = std::make_unique<researcher_service>(core_);
+        service_ = std::make_unique<researcher_service>(core_, format_check(Serializer::name, core_->log()));
         builder.RegisterService(service_.get());
         builder.SetMaxReceiveMessageSize(wire::max_grpc_message_bytes);
         builder.SetMaxSendMessageSize(wire::max_grpc_message_bytes);

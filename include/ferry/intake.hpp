@@ -256,8 +256,7 @@ private:
     /// The first failure may be but the server's restart, and a later one need someone to act: a changed certificate.
     template <class Sink>
     void tell_once(const std::string& text, Sink& sink) {
-        if (told_.size() >= max_told || !told_.insert(text).second) return;
-        sink(intake_effects::warning{"the poll failed and is tried again: " + text});
+        if (told_.size() < max_told && told_.insert(text).second) sink(intake_effects::warning{text});
     }
 
     template <class Sink>
@@ -288,7 +287,7 @@ private:
                 if (lasted < limits_.empty_poll.base) resume_ += random_.part_of(limits_.empty_poll, ++empty_polls_);
                 return;
             case poll_end::unreachable:
-                tell_once(text, sink);
+                tell_once("the poll failed and is tried again: " + text, sink);
                 resume_ += random_.part_of(limits_.reconnect, ++failures_);
                 break;
             case poll_end::corrupt:
@@ -296,7 +295,7 @@ private:
                 resume_ += random_.part_of(limits_.reconnect, ++failures_);
                 break;
             case poll_end::refused:
-                sink(intake_effects::warning{"the server refuses this node for now: " + text});
+                tell_once("the server refuses this node for now: " + text, sink);
                 resume_ += random_.part_of(limits_.refused_pause);
                 break;
         }

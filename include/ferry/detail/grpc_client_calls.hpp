@@ -6,6 +6,7 @@
 #pragma once
 
 #include <ferry/chunk.hpp>
+#include <ferry/detail/grpc_format.hpp>
 #include <ferry/error.hpp>
 #include <ferry/payload.hpp>
 #include <ferry/wire.hpp>
@@ -21,6 +22,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace ferry::detail {
@@ -82,13 +84,15 @@ public:
     task_poll(std::shared_ptr<client_calls_host> host, std::uint64_t id, chunk_limits limits)
         : client_call(std::move(host), id), chunks_(limits) {}
 
-    void open(grpc::GenericStub& stub, const std::string& node, std::chrono::system_clock::time_point deadline) {
+    void open(grpc::GenericStub& stub, const std::string& node, std::string_view format,
+              std::chrono::system_clock::time_point deadline) {
         researcher::TaskRequest request;
         request.set_node(node);
         request.set_protocol_version(wire::protocol_version);
         const std::lock_guard lock(mutex_);
         if (!begin()) return;
         request_ = wire::serialize(request);
+        announce_format(context_, format);
         context_.set_deadline(deadline);
         stub.PrepareBidiStreamingCall(&context_, wire::get_task_unary, {}, this);
         StartWriteLast(&request_, {});
@@ -151,9 +155,10 @@ class reply_upload final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc
 public:
     reply_upload(std::shared_ptr<client_calls_host> host, std::uint64_t id) : client_call(std::move(host), id) {}
 
-    void open(grpc::GenericStub& stub) {
+    void open(grpc::GenericStub& stub, std::string_view format) {
         const std::lock_guard lock(mutex_);
         if (!begin()) return;
+        announce_format(context_, format);
         stub.PrepareBidiStreamingCall(&context_, wire::reply_task, {}, this);
         AddHold();  // for ranges that come later
         holding_ = true;

@@ -296,7 +296,8 @@ private:
     void perform(open_poll e) {
         with_channels(
             [this, e](channels& over) {
-                e.call->open(over.polls, options_->node_id, std::chrono::system_clock::now() + options_->poll_deadline);
+                e.call->open(over.polls, options_->node_id, Serializer::name,
+                             std::chrono::system_clock::now() + options_->poll_deadline);
             },
             [this, id = e.id](std::string why) {
                 post_event(intake_events::poll_ended{id, poll_end::unreachable, std::move(why)});
@@ -305,7 +306,7 @@ private:
 
     void perform(open_upload e) {
         with_channels(
-            [e](channels& over) { e.call->open(over.uploads); },
+            [e](channels& over) { e.call->open(over.uploads, Serializer::name); },
             [this, id = e.id](std::string why) { upload_ended(id, errc::connection_failed, std::move(why)); });
     }
 

@@ -136,6 +136,13 @@ public:
         finish(wire::to_status(errc::queue_full, "the server takes no more uploads for now"));
     }
 
+    /// In place of `open`.
+    void refuse(const grpc::Status& why) {
+        const std::lock_guard lock(mutex_);
+        self_ = shared_from_this();
+        finish(why);
+    }
+
     /// The reply that was received has been dealt with.
     void answer(errc reason, const std::string& text) {
         upload_guard::calls others;

@@ -8,6 +8,7 @@
 
 #include <ferry/researcher.grpc.pb.h>
 #include <ferry/chunk.hpp>
+#include <ferry/detail/grpc_format.hpp>
 #include <ferry/detail/grpc_reply_call.hpp>
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
@@ -149,7 +150,8 @@ class researcher_service final
           researcher::ResearcherService::WithRawCallbackMethod_ReplyTask<
               researcher::ResearcherService::WithCallbackMethod_Feedback<researcher::ResearcherService::Service>>> {
 public:
-    explicit researcher_service(std::shared_ptr<server_calls_host> host) : host_(std::move(host)) {}
+    researcher_service(std::shared_ptr<server_calls_host> host, format_check format)
+        : host_(std::move(host)), format_(std::move(format)) {}
 
     grpc::ServerWriteReactor<grpc::ByteBuffer>* GetTaskUnary(grpc::CallbackServerContext* context,
                                                              const grpc::ByteBuffer* request) override {
@@ -160,6 +162,8 @@ public:
             call->refuse(wire::to_status(errc::protocol_error, "a poll must name its node, by at most 1024 bytes"));
         } else if (!host_->admits(asked.node(), host_->peer_of(*context))) {
             call->refuse(wire::to_status(errc::not_permitted, "this peer may not poll as node " + asked.node()));
+        } else if (const auto other = format_.problem(*context, "node " + asked.node()); !other.empty()) {
+            call->refuse(wire::to_status(errc::protocol_error, other));
         } else {
             call->open();
         }
@@ -169,7 +173,11 @@ public:
     grpc::ServerReadReactor<grpc::ByteBuffer>* ReplyTask(grpc::CallbackServerContext* context,
                                                          grpc::ByteBuffer* response) override {
         const auto call = std::make_shared<reply_call>(host_, host_->peer_of(*context), response);
-        call->open();
+        if (const auto other = format_.problem(*context, "the node at " + context->peer()); !other.empty()) {
+            call->refuse(wire::to_status(errc::protocol_error, other));
+        } else {
+            call->open();
+        }
         return call.get();
     }
 
@@ -190,6 +198,7 @@ public:
 
 private:
     const std::shared_ptr<server_calls_host> host_;
+    const format_check format_;
 };
 
 }  // namespace ferry::detail
