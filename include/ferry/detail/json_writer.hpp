@@ -9,6 +9,7 @@
 
 #include <ferry/detail/base64.hpp>
 #include <ferry/detail/payload_builder.hpp>
+#include <ferry/detail/shortest_double.hpp>
 #include <ferry/error.hpp>
 #include <ferry/payload.hpp>
 
@@ -70,13 +71,7 @@ public:
     /// As short as it can be to be read as the same float64; never as an integer.
     void floating(double v) {
         if (!std::isfinite(v)) return special(v);
-        char* const at = begin_value(max_number + 2);
-        char* end = std::to_chars(at, at + max_number, v).ptr;
-        if (v == std::trunc(v) && std::string_view(at, end).find_first_of(".e") == std::string_view::npos) {
-            *end++ = '.';
-            *end++ = '0';
-        }
-        out_.written(end);
+        out_.written(write_double(begin_value(room_for_double), v));
     }
 
     void text(std::string_view v, const std::shared_ptr<const void>& = nullptr) {
