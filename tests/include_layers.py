@@ -15,7 +15,7 @@ LAYERS = {
     0: "version error outcome node_info feedback payload policy",
     1: "chunk message fields serializer retry agent_store identity observer",
     2: "serializer/* agent_store/* observer/* fedbiomed fedbiomed/*",
-    3: "dispatch_events dispatch intake_events intake delivery task",
+    3: "dispatch_events dispatch intake_events intake delivery task conformance/*",
     4: "wire credentials server_options client_options grpc_server grpc_client",
     5: "ferry",
 }
