@@ -44,9 +44,9 @@ struct model_of<moved_retry> {
     static moved_retry make() { return moved_retry(std::chrono::seconds(5)); }
 };
 
-INSTANTIATE_TYPED_TEST_SUITE_P(none, retry_policy_suite, no_retry);
-INSTANTIATE_TYPED_TEST_SUITE_P(bounded, retry_policy_suite, bounded_retry);
-INSTANTIATE_TYPED_TEST_SUITE_P(jittered, retry_policy_suite, jittered_retry);
-INSTANTIATE_TYPED_TEST_SUITE_P(moved, retry_policy_suite, moved_retry);
+INSTANTIATE_TYPED_TEST_SUITE_P(none_conformance, retry_policy_suite, no_retry);
+INSTANTIATE_TYPED_TEST_SUITE_P(bounded_conformance, retry_policy_suite, bounded_retry);
+INSTANTIATE_TYPED_TEST_SUITE_P(jittered_conformance, retry_policy_suite, jittered_retry);
+INSTANTIATE_TYPED_TEST_SUITE_P(moved_conformance, retry_policy_suite, moved_retry);
 
 }  // namespace ferry::conformance

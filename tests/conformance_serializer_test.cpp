@@ -79,8 +79,8 @@ struct samples_of<reading> {
     }
 };
 
-INSTANTIATE_TYPED_TEST_SUITE_P(msgpack, serializer_suite, msgpack_serializer<>);
-INSTANTIATE_TYPED_TEST_SUITE_P(own_message, serializer_suite, reading_serializer);
+INSTANTIATE_TYPED_TEST_SUITE_P(msgpack_conformance, serializer_suite, msgpack_serializer<>);
+INSTANTIATE_TYPED_TEST_SUITE_P(own_message_conformance, serializer_suite, reading_serializer);
 
 namespace {
 

@@ -1,0 +1,189 @@
+// An agent store under test: its operations as calls that wait, and what a journal's records are compared by. The tests
+// themselves are in the suites.
+#pragma once
+
+#include <ferry/agent_store.hpp>
+#include <ferry/conformance/awaited.hpp>
+#include <ferry/conformance/model_of.hpp>
+#include <ferry/error.hpp>
+#include <ferry/payload.hpp>
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ferry {
+
+/// For the texts of failures.
+inline void PrintTo(errc code, std::ostream* out) { *out << to_string(code); }
+
+}  // namespace ferry
+
+namespace ferry::conformance {
+
+/// One store, made by its `model_of`, whose every `done` is counted. All members may be called from several threads.
+template <class Store>
+class agent_store_probe {
+    static_assert(agent_store<Store>, "the suite runs over an agent store: see ferry/agent_store.hpp");
+
+public:
+    agent_store_probe() { reopen(); }
+
+    /// Lets the store go, and makes another one by the same `model_of`.
+    void reopen() {
+        store_.reset();
+        store_.reset(new Store(models_.make()));
+    }
+
+    // --- operations that are only begun ------------------------------------------------------------------------------
+
+    awaited<acquired_journal> begin_acquire(const std::string& node) {
+        return begun<acquired_journal>("acquire", [&](auto done) { store_->acquire(node, done); });
+    }
+    /// Runs `inside`, if there is one, within `done`.
+    awaited<store_status> begin_append(const std::string& node, epoch owner, const task_record& task,
+                                       std::function<void()> inside = {}) {
+        return begun<store_status>("append", [&](auto done) {
+            store_->append(node, owner, task,
+                           [done = std::move(done), inside = std::move(inside)](store_status status) {
+                               if (inside) inside();
+                               done(std::move(status));
+                           });
+        });
+    }
+    awaited<store_status> begin_update(const std::string& node, epoch owner, const task_record& task) {
+        return begun<store_status>("update", [&](auto done) { store_->update(node, owner, task, done); });
+    }
+    awaited<store_status> begin_settle(const std::string& node, epoch owner, std::uint64_t order) {
+        return begun<store_status>("settle", [&](auto done) { store_->settle(node, owner, order, done); });
+    }
+
+    // --- and those that are waited for. What never came is a failure, and `cancelled` --------------------------------
+
+    acquired_journal acquire(const std::string& node) {
+        auto out = wait(begin_acquire(node));
+        if (!out) return {{errc::cancelled, "never came"}, 0, {}};
+        EXPECT_EQ(out->status.code, errc::ok) << "acquire: " << out->status.text;
+        return *std::move(out);
+    }
+    errc append(const std::string& node, epoch owner, const task_record& task) {
+        return code(begin_append(node, owner, task));
+    }
+    errc update(const std::string& node, epoch owner, const task_record& task) {
+        return code(begin_update(node, owner, task));
+    }
+    errc settle(const std::string& node, epoch owner, std::uint64_t order) {
+        return code(begin_settle(node, owner, order));
+    }
+
+    errc code(const awaited<store_status>& operation) {
+        const auto out = wait(operation);
+        return out ? out->code : errc::cancelled;
+    }
+
+    /// After one that never came, the others are given no more time.
+    template <class Result>
+    std::optional<Result> wait(const awaited<Result>& operation) {
+        auto out = operation.get(gave_up_ ? std::chrono::milliseconds(0) : patience());
+        if (!out && !gave_up_.exchange(true)) {
+            ADD_FAILURE() << "done was not called within " << patience().count() << " ms";
+        }
+        return out;
+    }
+
+    static std::chrono::milliseconds patience() { return detail::patience_of<Store>(); }
+
+    /// Lets the store go; each `done` must have been called once by then.
+    void finish() {
+        store_.reset();
+        const std::lock_guard lock(mutex_);
+        for (const auto& [what, calls] : counts_)
+            EXPECT_EQ(calls(), 1) << "calls of the done of an operation: " << what;
+        counts_.clear();
+    }
+
+    // --- records -------------------------------------------------------------------------------------------------------
+
+    /// A part of a record's content, from memory or a source; a failure where it can't be read.
+    std::string read(const payload& from, std::uint64_t offset, std::uint64_t length) {
+        awaited<range_result> range;
+        from.read(offset, length, range.done());
+        const auto out = wait(range);
+        if (!out) return "never came";
+        EXPECT_EQ(out->code, errc::ok) << "reading the content: " << out->text;
+        if (out->code != errc::ok || !out->data.in_memory()) return "not in memory";
+        return std::string(out->data.flatten().view());
+    }
+    std::string read(const task_record& task) {
+        if (task.content) return read(*task.content, 0, task.content->size());
+        ADD_FAILURE() << "task " << task.order << " has no content";
+        return "no content";
+    }
+
+    /// Checks every field. Times may be cut off below the microsecond.
+    void expect_same(const task_record& is, const task_record& should_be) {
+        SCOPED_TRACE("task " + std::to_string(should_be.order));
+        const auto micros = [](auto time) {
+            return std::chrono::floor<std::chrono::microseconds>(time).time_since_epoch();
+        };
+        EXPECT_EQ(is.order, should_be.order);
+        EXPECT_EQ(is.request_id, should_be.request_id);
+        EXPECT_EQ(is.wants_reply, should_be.wants_reply);
+        EXPECT_EQ(is.attempts, should_be.attempts);
+        EXPECT_EQ(is.taken, should_be.taken);
+        EXPECT_EQ(micros(is.accepted).count(), micros(should_be.accepted).count()) << "accepted";
+        EXPECT_EQ(micros(is.expires).count(), micros(should_be.expires).count()) << "expires";
+        EXPECT_TRUE(read(is) == read(should_be)) << "the content is another";
+    }
+    void expect_same(const std::vector<task_record>& are, const std::vector<task_record>& should_be) {
+        ASSERT_EQ(are.size(), should_be.size()) << "open tasks";
+        for (std::size_t i = 0; i < are.size(); ++i) expect_same(are[i], should_be[i]);
+    }
+
+private:
+    template <class Result, class Begin>
+    awaited<Result> begun(const char* what, Begin&& begin) {
+        awaited<Result> out;
+        {
+            const std::lock_guard lock(mutex_);
+            counts_.emplace_back(what, [out] { return out.calls(); });
+        }
+        std::forward<Begin>(begin)(out.done());
+        return out;
+    }
+
+    model_of<Store> models_;
+    std::unique_ptr<Store> store_;
+    std::atomic<bool> gave_up_{false};
+    std::mutex mutex_;
+    std::vector<std::pair<const char*, std::function<int()>>> counts_;
+};
+
+/// A task with every field in use, different for each `order`.
+inline task_record some_task(std::uint64_t order) {
+    const auto number = std::to_string(order);
+    task_record out;
+    out.order = order;
+    out.request_id = order % 3 == 0 ? "" : "request " + number;
+    out.wants_reply = order % 2 == 0;
+    out.content = std::make_shared<const payload>(bytes::copy("the content of " + number));
+    out.attempts = static_cast<int>(order % 4);
+    out.taken = order % 4 == 2;
+    out.accepted =
+        std::chrono::system_clock::time_point(std::chrono::microseconds(1'709'208'000'123'456 + order % 1'000'000));
+    out.expires = out.accepted + std::chrono::hours(24);
+    return out;
+}
+
+}  // namespace ferry::conformance
