@@ -138,7 +138,7 @@ TYPED_TEST_P(agent_store_suite, concurrent_writes_are_in_the_new_owners_journal_
                 const auto order = this->order(owner, worker * 100 + count);
                 const auto code = this->append(node, owner, some_task(order));
                 if (code == errc::ok) stored[worker].insert(order);
-                EXPECT_TRUE(code == errc::ok || code == errc::ownership_lost) << to_string(code);
+                EXPECT_TRUE(code == errc::ok || code == errc::ownership_lost) << testing::PrintToString(code);
             }
         });
         for (std::size_t i = 1; i < threads; ++i) stored[0].merge(stored[i]);

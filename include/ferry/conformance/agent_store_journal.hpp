@@ -198,7 +198,7 @@ TYPED_TEST_P(agent_store_suite, a_settled_task_never_comes_back) {
 
 // What is no sin of the caller's: an answer that was lost makes it ask again.
 TYPED_TEST_P(agent_store_suite, an_operation_may_come_again) {
-    const auto borne = [](errc code) { return code == errc::ok || code == errc::store_failed; };
+    const auto borne = [](ended how) { return how == errc::ok || how == errc::store_failed; };
     const auto owner = this->acquire("node").owner;
     const auto first = some_task(this->order(owner, 1)), second = some_task(this->order(owner, 2));
     for (const auto& each : {first, second}) EXPECT_EQ(this->append("node", owner, each), errc::ok);

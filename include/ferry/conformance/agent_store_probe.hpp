@@ -23,14 +23,15 @@
 #include <utility>
 #include <vector>
 
-namespace ferry {
-
-/// For the texts of failures.
-inline void PrintTo(errc code, std::ostream* out) { *out << to_string(code); }
-
-}  // namespace ferry
-
 namespace ferry::conformance {
+
+/// How a write ended, in a form that a failure's text can show. Equal to its `errc`.
+struct ended {
+    errc code;
+
+    friend bool operator==(const ended& a, errc b) { return a.code == b; }
+    friend void PrintTo(const ended& e, std::ostream* out) { *out << to_string(e.code); }
+};
 
 /// One store, made by its `model_of`, whose every `done` is counted. All members may be called from several threads.
 template <class Store>
@@ -77,19 +78,19 @@ public:
         EXPECT_EQ(out->status.code, errc::ok) << "acquire: " << out->status.text;
         return *std::move(out);
     }
-    errc append(const std::string& node, epoch owner, const task_record& task) {
+    ended append(const std::string& node, epoch owner, const task_record& task) {
         return code(begin_append(node, owner, task));
     }
-    errc update(const std::string& node, epoch owner, const task_record& task) {
+    ended update(const std::string& node, epoch owner, const task_record& task) {
         return code(begin_update(node, owner, task));
     }
-    errc settle(const std::string& node, epoch owner, std::uint64_t order) {
+    ended settle(const std::string& node, epoch owner, std::uint64_t order) {
         return code(begin_settle(node, owner, order));
     }
 
-    errc code(const awaited<store_status>& operation) {
+    ended code(const awaited<store_status>& operation) {
         const auto out = wait(operation);
-        return out ? out->code : errc::cancelled;
+        return {out ? out->code : errc::cancelled};
     }
 
     /// After one that never came, the others are given no more time.

@@ -15,7 +15,7 @@
 
 namespace ferry::conformance {
 
-/// One run of such memory. It must outlive whatever may still look at it.
+/// One run of such memory. Whatever may still look at it must not outlive this.
 class received_run {
 public:
     /// Holds a copy of `content`.

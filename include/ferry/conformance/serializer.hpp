@@ -24,6 +24,7 @@
 #include <exception>
 #include <latch>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -182,14 +183,17 @@ TYPED_TEST_P(serializer_suite, an_error_leaves_no_trace) {
 }
 
 TYPED_TEST_P(serializer_suite, a_decoded_message_outlives_the_run) {
-    for (const auto& [name, value] : this->all()) {
-        SCOPED_TRACE(name);
-        received_run run(this->encoded(value));
-        {
-            const auto m = this->format().decode(run.take());
-            EXPECT_TRUE(this->equal(m, value)) << "while its binaries are still in use, the run's memory is";
-        }
-        EXPECT_TRUE(run.is_released()) << "the run is kept, though its message is gone";
+    const auto all = this->all();
+    std::vector<received_run> runs;
+    std::vector<std::optional<typename TypeParam::message_type>> kept(all.size());
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        runs.emplace_back(this->encoded(all[i].value));
+        kept[i].emplace(this->format().decode(runs[i].take()));
+    }
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        EXPECT_TRUE(this->equal(*kept[i], all[i].value)) << all[i].name << ": a binary changed while it was in use";
+        kept[i].reset();
+        EXPECT_TRUE(runs[i].is_released()) << all[i].name << ": the run is kept, though its message is gone";
     }
 }
 

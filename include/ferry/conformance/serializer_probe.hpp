@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ferry/conformance/model_of.hpp>
+#include <ferry/conformance/received_run.hpp>
 #include <ferry/conformance/samples.hpp>
 #include <ferry/error.hpp>
 #include <ferry/payload.hpp>
@@ -65,18 +66,24 @@ public:
     bytes encoded(const message_type& m) const { return encoded(format_, m); }
     static bytes encoded(const Serializer& with, message_type m) { return with.encode(std::move(m)).flatten(); }
 
-    /// Decodes a copy that ends with the run, so that a sanitizer sees who reads on.
-    message_type decoded(const bytes& run) const { return format_.decode(bytes::copy({run.data(), run.size()})); }
+    /// Decodes a run of exactly this size, so that a sanitizer sees who reads on, and lets it go: binaries that don't keep
+    /// it alive read other bytes from then on.
+    message_type decoded(const bytes& run) {
+        received_run memory(run);
+        auto m = format_.decode(memory.take());
+        received_.push_back(std::move(memory));
+        return m;
+    }
 
     /// Succeeds where `run` is refused as the contract says.
-    testing::AssertionResult refuses(const bytes& run) const {
+    testing::AssertionResult refuses(const bytes& run) {
         const auto said = says(run);
         if (!said) return testing::AssertionFailure() << "it was taken for a message";
         return judged(*said);
     }
 
     /// Succeeds where `run` is a message, or is refused as the contract says. A message can be encoded then, or not.
-    testing::AssertionResult bears(const bytes& run) const {
+    testing::AssertionResult bears(const bytes& run) {
         const auto said = says(run);
         return said ? judged(*said) : testing::AssertionSuccess();
     }
@@ -106,9 +113,10 @@ private:
     }
 
     /// Nothing where `run` was decoded.
-    std::optional<complaint> says(const bytes& run) const {
+    std::optional<complaint> says(const bytes& run) {
+        received_run memory(run);
         try {
-            auto m = decoded(run);
+            auto m = format_.decode(memory.take());
             try {
                 (void)format_.encode(std::move(m));
             } catch (const error& e) {
@@ -135,6 +143,7 @@ private:
 
     model_of<Serializer> models_;
     Serializer format_ = models_.make();
+    std::vector<received_run> received_;  // not freed before the test ends
 };
 
 }  // namespace ferry::conformance
