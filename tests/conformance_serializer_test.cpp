@@ -58,6 +58,23 @@ struct reading_serializer {
     }
 };
 
+/// Says that it can't carry binaries with a subtype, nor NaNs.
+struct plain_serializer : ferry::msgpack_serializer<> {
+    ferry::payload encode(ferry::message m) const {
+        check(m);
+        return msgpack_serializer::encode(std::move(m));
+    }
+
+    static void check(const ferry::message& m) {
+        if (m.is_structured()) {
+            for (const auto& each : m) check(each);
+        }
+        if ((m.is_binary() && m.get_binary().has_subtype()) || (m.is_number_float() && !(m >= m))) {
+            throw ferry::error(ferry::errc::encode_failed, "plain: can't be carried");
+        }
+    }
+};
+
 }  // namespace
 
 template <>
@@ -79,6 +96,15 @@ struct samples_of<reading> {
     }
 };
 
+template <>
+struct model_of<plain_serializer> {
+    static plain_serializer make() { return {}; }
+    static bool carries(const sample<message>& s) {
+        return !s.name.starts_with("binary subtype") && !s.name.starts_with("float nan");
+    }
+};
+
+INSTANTIATE_TYPED_TEST_SUITE_P(plain_conformance, serializer_suite, plain_serializer);
 INSTANTIATE_TYPED_TEST_SUITE_P(msgpack_conformance, serializer_suite, msgpack_serializer<>);
 INSTANTIATE_TYPED_TEST_SUITE_P(own_message_conformance, serializer_suite, reading_serializer);
 

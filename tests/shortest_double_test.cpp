@@ -52,7 +52,9 @@ std::string written(double v) {
 
 void check(double v) {
     if (!std::isfinite(v)) return;
-    if (v != 0) ASSERT_EQ(by_ferry(std::fabs(v)), by_to_chars(std::fabs(v)));
+    if (v != 0) {
+        ASSERT_EQ(by_ferry(std::fabs(v)), by_to_chars(std::fabs(v)));
+    }
     const auto text = written(v);
     ASSERT_LE(text.size(), 24U) << text;
     ASSERT_NE(text.find('.'), std::string::npos) << text;

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <latch>
 #include <memory>
 #include <set>
 #include <string>
@@ -124,13 +125,15 @@ TYPED_TEST_P(agent_store_suite, concurrent_nodes_do_not_meet) {
 // A write either comes before the new owner and is in its journal, or fails.
 TYPED_TEST_P(agent_store_suite, concurrent_writes_are_in_the_new_owners_journal_or_fail) {
     constexpr std::size_t threads = 3;
-    for (int round = 0; round < 10; ++round) {
+    for (std::uint64_t round = 1; round <= 10; ++round) {
         const auto node = "node " + std::to_string(round);
         const auto owner = this->acquire(node).owner;
         std::vector<std::set<std::uint64_t>> stored(threads);
         std::set<std::uint64_t> taken_over;
+        std::latch amid_writes(1);
         this->in_parallel(threads + 1, [&](std::size_t worker) {
             if (worker == threads) {
+                amid_writes.wait();
                 for (const auto& task : this->acquire(node).tasks) taken_over.insert(task.order);
                 return;
             }
@@ -138,6 +141,7 @@ TYPED_TEST_P(agent_store_suite, concurrent_writes_are_in_the_new_owners_journal_
                 const auto order = this->order(owner, worker * 100 + count);
                 const auto code = this->append(node, owner, some_task(order));
                 if (code == errc::ok) stored[worker].insert(order);
+                if (worker == 0 && count == round) amid_writes.count_down();
                 EXPECT_TRUE(code == errc::ok || code == errc::ownership_lost) << testing::PrintToString(code);
             }
         });

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -160,7 +161,12 @@ private:
             const std::lock_guard lock(mutex_);
             counts_.emplace_back(what, [out] { return out.calls(); });
         }
-        std::forward<Begin>(begin)(out.done());
+        try {
+            std::forward<Begin>(begin)(out.done());
+        } catch (const std::exception& e) {
+            gave_up_ = true;
+            ADD_FAILURE() << what << " threw: " << e.what();
+        }
         return out;
     }
 

@@ -17,6 +17,7 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
+#include <exception>
 #include <latch>
 #include <limits>
 #include <optional>
@@ -160,7 +161,11 @@ TYPED_TEST_P(retry_policy_suite, concurrent_policies_know_nothing_of_each_other)
         for (std::size_t i = 0; i < threads; ++i) {
             workers.emplace_back([&, i] {
                 start.arrive_and_wait();
-                live(policies[i], seen[i]);
+                try {
+                    live(policies[i], seen[i]);
+                } catch (const std::exception& e) {
+                    ADD_FAILURE() << "it threw: " << e.what();
+                }
             });
         }
     }
