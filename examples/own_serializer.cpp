@@ -13,7 +13,7 @@ struct cbor_serializer {
     using message_type = ferry::message;
     static constexpr std::string_view name = "cbor";
 
-    ferry::payload encode(ferry::message m) const { return ferry::bytes::own(ferry::message::to_cbor(m)); }
+    ferry::payload encode(const ferry::message& m) const { return ferry::bytes::own(ferry::message::to_cbor(m)); }
 
     ferry::message decode(const ferry::bytes& run) const try {
         using json = nlohmann::json;  // whose binaries can grow, as the reader needs it
@@ -46,7 +46,7 @@ int main() {
     server.start();
     ferry::basic_grpc_client<cbor_serializer> node(
         {.node_id = "node-1", .researchers = {{"localhost", server.port(), ferry::plain_text{}}}},
-        [](ferry::task task) {
+        [](const ferry::task& task) {
             task.reply({{"weights", task.message().at("weights")}, {"loss", 0.25}});
         });
     node.start();

@@ -261,6 +261,7 @@ TYPED_TEST_P(agent_store_suite, nodes_are_apart) {
                                    std::string(1999, 'n') + "m",
                                    std::string(1999, 'n')};
     std::vector<epoch> owners;
+    owners.reserve(nodes.size());
     for (const auto& node : nodes) owners.push_back(this->acquire(node).owner);
     for (std::size_t i = 0; i < nodes.size(); ++i) {
         auto task = some_task(1);

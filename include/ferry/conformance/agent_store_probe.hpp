@@ -31,7 +31,7 @@ struct ended {
     errc code;
 
     friend bool operator==(const ended& a, errc b) { return a.code == b; }
-    friend void PrintTo(const ended& e, std::ostream* out) { *out << to_string(e.code); }
+    friend std::ostream& operator<<(std::ostream& out, const ended& e) { return out << to_string(e.code); }
 };
 
 /// One store, made by its `model_of`, whose every `done` is counted. All members may be called from several threads.

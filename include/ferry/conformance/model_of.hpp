@@ -10,11 +10,11 @@ namespace ferry::conformance {
 /// Makes the models that a suite tries out. Each test has a `model_of` of its own, which outlives the models it makes: a
 /// place for a temporary folder or a connection.
 ///
-/// | expression         | for       | meaning                                                                       |
-/// |--------------------|-----------|-------------------------------------------------------------------------------|
-/// | `make()`           | all       | a model, returned by value. Once a test at least; a durable store again       |
-/// | `patience`         | stores    | how long a `done` may take before it counts as never called; 30 s without it  |
-/// | `carries(sample)`  | serializers | false for a `sample<message_type>` that the model says it can't carry; true without it |
+/// | expression        | for         | meaning                                                                           |
+/// |-------------------|-------------|-----------------------------------------------------------------------------------|
+/// | `make()`          | all         | a model, returned by value; called at least once a test                           |
+/// | `patience`        | stores      | how long a `done` may take before it counts as never called; 30 s without it      |
+/// | `carries(sample)` | serializers | false for a `sample` that the model says it can't carry; true without it          |
 ///
 /// Only `make` must be there; the others are static.
 template <class Model>

@@ -97,18 +97,18 @@ protected:
                                   << " ticks old, failed with \"" << to_string(failed.reason) << "\"";
     }
 
-    model_of<Policy> models_;
+    model_of<Policy> models;
 };
 
 TYPED_TEST_SUITE_P(retry_policy_suite);
 
 TYPED_TEST_P(retry_policy_suite, decides_about_any_failure_without_throwing) {
-    auto policy = this->models_.make();
+    auto policy = this->models.make();
     for (const auto& failed : this->failures()) ASSERT_NO_THROW(policy.next(failed)) << this->told(failed);
 }
 
 TYPED_TEST_P(retry_policy_suite, a_pause_can_be_waited_for) {
-    auto policy = this->models_.make();
+    auto policy = this->models.make();
     for (const auto& failed : this->failures()) {
         const auto pause = policy.next(failed);
         ASSERT_LE(pause.value_or(std::chrono::milliseconds(0)), longest_pause) << this->told(failed);
@@ -119,7 +119,7 @@ TYPED_TEST_P(retry_policy_suite, a_pause_can_be_waited_for) {
 TYPED_TEST_P(retry_policy_suite, copies_decide_alike) {
     static_assert(std::movable<TypeParam>, "a server moves the policy that it is handed");
     if constexpr (std::copy_constructible<TypeParam>) {
-        auto policy = this->models_.make();
+        auto policy = this->models.make();
         const auto life = this->one_task();
         for (int round = 0; round < 3; ++round) {
             TypeParam copy = policy;
@@ -132,7 +132,7 @@ TYPED_TEST_P(retry_policy_suite, copies_decide_alike) {
         TypeParam moved = std::move(policy);
         ASSERT_EQ(this->decisions(moved, life), this->decisions(copy, life)) << "the policy was moved";
     } else {
-        auto policy = this->models_.make();
+        auto policy = this->models.make();
         TypeParam moved = std::move(policy);
         ASSERT_EQ(this->decisions(moved, this->one_task()).size(), this->one_task().size());
     }
@@ -146,7 +146,7 @@ TYPED_TEST_P(retry_policy_suite, concurrent_policies_know_nothing_of_each_other)
     std::vector<std::vector<typename TestFixture::decision>> expected(threads), seen(threads);
     std::vector<TypeParam> policies, alone;
     for (std::size_t i = 0; i < threads; ++i) {
-        policies.push_back(this->models_.make());
+        policies.push_back(this->models.make());
         if constexpr (std::copy_constructible<TypeParam>) alone.push_back(policies.back());
     }
     const auto live = [&](TypeParam& policy, std::vector<typename TestFixture::decision>& out) {

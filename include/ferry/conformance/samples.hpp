@@ -203,7 +203,7 @@ private:
     }
 
     static void add_strings(list& out) {
-        const auto add = [&](std::string name, std::string text) {
+        const auto add = [&](const std::string& name, std::string text) {
             out.push_back({"string " + name, message(std::move(text))});
         };
         add("empty", "");

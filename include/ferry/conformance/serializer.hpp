@@ -69,6 +69,7 @@ TYPED_TEST_P(serializer_suite, a_message_has_one_encoding) {
     const TypeParam second = this->another();
     const auto again = this->all();
     std::vector<bytes> first;
+    first.reserve(again.size());
     for (const auto& each : again) first.push_back(this->encoded(each.value));
     for (std::size_t i = 0; i < again.size(); ++i) {
         SCOPED_TRACE(again[i].name);
@@ -200,6 +201,7 @@ TYPED_TEST_P(serializer_suite, a_decoded_message_outlives_the_run) {
 TYPED_TEST_P(serializer_suite, a_payload_outlives_its_message) {
     const auto all = this->all();
     std::vector<bytes> expected;
+    expected.reserve(all.size());
     for (const auto& each : all) expected.push_back(bytes::copy(this->encoded(each.value).view()));
     std::vector<payload> kept;
     std::vector<received_runs> binaries(all.size());
@@ -219,6 +221,7 @@ TYPED_TEST_P(serializer_suite, concurrent_calls_agree_with_single_ones) {
     constexpr std::size_t threads = 4;
     const auto all = this->all();
     std::vector<bytes> expected;
+    expected.reserve(all.size());
     for (const auto& each : all) expected.push_back(this->encoded(each.value));
     std::vector<std::string> wrong(threads);
     std::latch start(threads);
