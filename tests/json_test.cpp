@@ -291,6 +291,19 @@ TYPED_TEST(json_by, what_is_no_json_is_refused) {
     }
 }
 
+TYPED_TEST(json_by, a_byte_of_0_does_not_end_the_text) {
+    for (const auto* text : {"{}", "[1]", "\"a\"", "null"}) {
+        EXPECT_TRUE(this->is_refused(text + std::string(1, '\0'), "json: ")) << text;
+        EXPECT_TRUE(this->is_refused(text + std::string("\0{}", 3), "json: ")) << text;
+        EXPECT_TRUE(this->is_refused(std::string(1, '\0') + text, "json: ")) << text;
+    }
+    EXPECT_TRUE(this->is_refused(std::string("[\"a\0b\"]", 7), "json: "));
+}
+
+TYPED_TEST(json_by, a_byte_order_mark_is_refused) {
+    EXPECT_TRUE(this->is_refused("\xef\xbb\xbf{}", "byte order mark"));
+}
+
 TYPED_TEST(json_by, every_truncation_is_refused) {
     const auto whole = this->text({{"a", {1U, -2, 2.5, "xä\n"}}, {"b", bytes{1, 2}}, {"c", {{"__type__", "bytes"}}}});
     for (std::size_t size = 0; size < whole.size(); ++size) {

@@ -82,6 +82,9 @@ struct nlohmann_parser {
     std::string parse(const bytes& run, Reader& reader) const {
         detail::nlohmann_events events(reader);
         const auto text = run.view();
+        if (const auto nul = text.find('\0'); nul != text.npos) {  // which ends the text for nlohmann
+            return "byte " + std::to_string(nul) + " is 0";
+        }
         nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &events);
         return std::move(events.problem);
     }
@@ -143,6 +146,9 @@ private:
     template <class Builder>
     void read(const bytes& run, Builder& to) const {
         if (run.empty()) throw error(errc::decode_failed, "json: an empty payload is no message");
+        if (run.view().starts_with("\xef\xbb\xbf")) {
+            throw error(errc::decode_failed, "json: begins with a byte order mark, which is no part of JSON");
+        }
         detail::json_reader<Builder> reader(to);
         const std::string wrong = parser_.parse(run, reader);
         const std::string& why = to.problem().empty() ? wrong : to.problem();
