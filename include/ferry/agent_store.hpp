@@ -56,7 +56,9 @@ struct acquired_journal {
 ///
 /// `done` is called exactly once: before the function returns, or later, from any thread. The functions are called from
 /// several threads at once; they must not throw, and must not block for long. Operations on one task never overlap; those
-/// on different tasks may, and may end in any order. Any write with an epoch that is not the newest ends in `ownership_lost`.
+/// on different tasks may, and may end in any order, and `done` may begin another. Any write with an epoch that is not the
+/// newest, or to a journal that was never acquired, ends in `ownership_lost` and changes nothing. An `update` keeps the
+/// content, and may come without it. Whoever holds a content may read it after the task is settled.
 template <class S>
 concept agent_store = policy_of<S, agent_store_tag> &&
     requires(S& s, const std::string& node, epoch owner, const task_record& task, void (*acquired)(acquired_journal),

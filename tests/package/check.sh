@@ -133,12 +133,9 @@ case $way in
             says "consumer: ferry_${component}_FOUND TRUE"
             says "consumer: target ferry::$component"
         done
-        programs=()
-        [[ ! -e $prefix/include/ferry/serializer/simdjson.hpp ]] || programs+=(simdjson)
-        [[ ! -e $prefix/include/ferry/conformance/retry.hpp ]] || programs+=(conformance)
         accepted optional "${find[@]}" "-DCONSUMER_COMPONENTS=simdjson;conformance" "${without_grpc[@]}" \
-            "-DCONSUMER_PROGRAMS=$(IFS=';' && echo "${programs[*]}")"
-        built_and_run optional "${programs[@]}"
+            "-DCONSUMER_PROGRAMS=simdjson;conformance"
+        built_and_run optional simdjson conformance
 
         refused no_grpc "\"proto\" needs Protobuf and gRPC" "${find[@]}" -DCONSUMER_COMPONENTS=ferry "${without_grpc[@]}"
         says "libgrpc++-dev"
@@ -170,17 +167,15 @@ case $way in
     subdirectory)
         subproject add_subdirectory
         # What is asked for by name is needed, and only that.
-        programs=()
-        [[ ! -e $source/include/ferry/serializer/simdjson.hpp ]] || programs+=(simdjson)
         refused named "libsimdjson-dev" -DCONSUMER_WAY=add_subdirectory "-DFERRY_COMPONENTS=core;simdjson" \
             "${without_grpc[@]}" -DCMAKE_DISABLE_FIND_PACKAGE_simdjson=ON
         refused named "has no component \"boat\"" -DFERRY_COMPONENTS=boat
         accepted named -DFERRY_COMPONENTS=core
         says_not "consumer: target ferry::(proto|ferry|simdjson|conformance)"
         accepted named "-DFERRY_COMPONENTS=core;simdjson" -DCMAKE_DISABLE_FIND_PACKAGE_simdjson=OFF \
-            "-DCONSUMER_PROGRAMS=${programs[*]}"
+            -DCONSUMER_PROGRAMS=simdjson
         says "consumer: target ferry::simdjson"
-        built_and_run named "${programs[@]}"
+        built_and_run named simdjson
         # A library that the host has as a target of its own is not looked for.
         accepted brought -DCONSUMER_WAY=add_subdirectory -DFERRY_COMPONENTS=core \
             -DCONSUMER_BRINGS=nlohmann_json::nlohmann_json

@@ -1,6 +1,5 @@
 // A retry policy of the user's own under ferry's suite for it.
 #include <ferry/conformance/retry.hpp>
-
 #include <ferry/retry.hpp>
 
 #include <gtest/gtest.h>
@@ -21,9 +20,11 @@ struct three_times {
 
 }  // namespace
 
-namespace ferry::conformance {
+// readme: conformance
+namespace ferry::conformance {  // from <ferry/conformance/retry.hpp>
 INSTANTIATE_TYPED_TEST_SUITE_P(consumer, retry_policy_suite, three_times);
 }
+// readme: end
 
 int main(int count, char** arguments) {
     testing::InitGoogleTest(&count, arguments);
