@@ -14,6 +14,7 @@
 #include <ferry/fedbiomed/values.hpp>
 #include <ferry/feedback.hpp>
 #include <ferry/fields.hpp>
+#include <ferry/growing_pause.hpp>
 #include <ferry/grpc_client.hpp>
 #include <ferry/grpc_server.hpp>
 #include <ferry/identity.hpp>

@@ -5,6 +5,7 @@
 #include <ferry/chunk.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
+#include <ferry/growing_pause.hpp>
 #include <ferry/outcome.hpp>
 #include <ferry/payload.hpp>
 
@@ -16,15 +17,8 @@
 
 namespace ferry {
 
-/// A pause that grows: after the n-th failure in a row `base` * `factor`^(n-1), at most `cap`. What is taken of it is
-/// a random part between the half and the whole.
-struct growing_pause {
-    std::chrono::milliseconds base;
-    double factor = 2;
-    std::chrono::milliseconds cap;
-};
-
-/// The bounds and times of one link of a node. The numbers of uploads under way must be at least 1.
+/// The bounds and times of one link of a node. The numbers of uploads under way must be at least 1. What is taken of a
+/// growing pause is a random part between the half and the whole.
 struct intake_limits {
     std::size_t max_waiting_tasks = 64;                               ///< received, waiting or running
     std::uint64_t max_waiting_bytes = std::uint64_t{1} << 30;         ///< of those; one task is always allowed

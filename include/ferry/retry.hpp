@@ -3,11 +3,16 @@
 #pragma once
 
 #include <ferry/error.hpp>
+#include <ferry/growing_pause.hpp>
 #include <ferry/policy.hpp>
 
 #include <chrono>
+#include <cmath>
 #include <concepts>
+#include <cstdint>
 #include <optional>
+#include <random>
+#include <string>
 
 namespace ferry {
 
@@ -18,6 +23,15 @@ struct failed_attempt {
     errc reason;                              ///< why this one failed
 };
 
+namespace provides {
+
+template <class P>
+concept next = requires(P& p, const failed_attempt& failed) {
+    { p.next(failed) } -> std::same_as<std::optional<std::chrono::milliseconds>>;
+};
+
+}  // namespace provides
+
 /// Decides after each failed delivery of a task.
 ///
 /// | expression       | meaning                                                                  |
@@ -25,11 +39,47 @@ struct failed_attempt {
 /// | `p.next(failed)` | the pause before the next delivery, or nothing where the task is given up |
 ///
 /// Called once a failure, on whichever thread runs the core, under its lock: it must neither block nor throw, and two
-/// calls never overlap. A negative pause counts as none.
+/// calls never overlap. A negative pause counts as none. A client copies it for each researcher.
+///
+/// The core asks only where there is something to decide: after a stream that broke, stood still, was superseded or whose
+/// source failed, and where the node never showed that it has the task. What can't be encoded, is too large, not permitted,
+/// withdrawn, or refused by the server as it is, has ended before; and a node that has lost its link tries again by itself.
 template <class P>
-concept retry_policy = policy_of<P, retry_tag> && requires(P& p, const failed_attempt& failed) {
-    { p.next(failed) } -> std::same_as<std::optional<std::chrono::milliseconds>>;
-};
+concept retry_policy = policy_of<P, retry_tag> && provides::next<P>;
+
+/// Whether the same delivery, repeated unchanged, may come through: false where the reason lies in the message, in the
+/// rights of the peer or in how ferry was set up, or where someone has ended the task on purpose.
+constexpr bool may_succeed_later(errc reason) noexcept {
+    switch (reason) {
+        case errc::connection_failed:
+        case errc::node_unknown:
+        case errc::node_disconnected:
+        case errc::superseded:
+        case errc::stream_broken:
+        case errc::unconfirmed:
+        case errc::idle_timeout:
+        case errc::queue_full:
+        case errc::store_failed:
+        case errc::source_failed:
+        case errc::stopped: return true;
+        case errc::ok:
+        case errc::not_started:
+        case errc::invalid_argument:
+        case errc::bind_failed:
+        case errc::bad_credentials:
+        case errc::bad_chunk:
+        case errc::too_large:
+        case errc::encode_failed:
+        case errc::decode_failed:
+        case errc::not_permitted:
+        case errc::ownership_lost:
+        case errc::expired:
+        case errc::refused:
+        case errc::cancelled:
+        case errc::protocol_error: return false;
+    }
+    return false;
+}
 
 /// Gives up at the first failure.
 struct no_retry {
@@ -46,9 +96,49 @@ struct bounded_retry {
     std::chrono::seconds max_age{300};  ///< MAX_SEND_DURATION
 
     std::optional<std::chrono::milliseconds> next(const failed_attempt& failed) const noexcept {
-        if (failed.attempts > max_resends || failed.age >= max_age) return std::nullopt;
+        const auto whole_seconds = std::chrono::duration_cast<std::chrono::seconds>(failed.age);
+        if (failed.attempts > max_resends || whole_seconds >= max_age) return std::nullopt;
         return std::chrono::milliseconds{0};
     }
+};
+
+/// Sends again after a random pause, evenly from none to the whole of a growing one ("full jitter"): what failed together
+/// doesn't come back together. Gives up at once what can't succeed (see `may_succeed_later`), and else where the bounds
+/// say so. By default that is after ten resends, 40 s of pauses on average; an age is no bound then, since only a node
+/// that has come back uses up an attempt, and a task that is queued for too long expires anyway.
+class exponential_backoff {
+public:
+    using policy_category = retry_tag;
+
+    /// Pauses of up to 100 ms at first, twice as much each time, and 30 s in the end.
+    exponential_backoff() : exponential_backoff({std::chrono::milliseconds{100}, 2, std::chrono::seconds{30}}) {}
+
+    /// With pauses that differ from one object to the next; throws as below.
+    explicit exponential_backoff(growing_pause pause, bounded_retry bounds = {10, std::chrono::seconds::max()})
+        : exponential_backoff(pause, bounds, std::random_device{}()) {}
+
+    /// With pauses that are the same for a seed; copies go on alike. Throws `error{invalid_argument}` where the base is
+    /// negative, the factor is no number or below 1, or the cap is below the base.
+    exponential_backoff(growing_pause pause, bounded_retry bounds, std::uint64_t seed)
+        : pause_(pause), bounds_(bounds), random_(seed) {
+        const auto refuse = [](const std::string& what) {
+            throw error(errc::invalid_argument, "exponential_backoff: " + what);
+        };
+        if (pause.base.count() < 0) refuse("the base must not be negative");
+        if (!(pause.factor >= 1)) refuse("the factor must be at least 1");
+        if (pause.cap < pause.base) refuse("the cap must not be below the base");
+    }
+
+    std::optional<std::chrono::milliseconds> next(const failed_attempt& failed) noexcept {
+        if (!may_succeed_later(failed.reason) || !bounds_.next(failed)) return std::nullopt;
+        const double choices = std::floor(pause_.after(failed.attempts).count()) + 1;  // none to all, by milliseconds
+        return std::chrono::milliseconds{static_cast<std::int64_t>(choices * random_.next())};
+    }
+
+private:
+    growing_pause pause_;
+    bounded_retry bounds_;
+    detail::random_part random_;
 };
 
 }  // namespace ferry

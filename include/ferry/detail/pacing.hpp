@@ -2,13 +2,12 @@
 // What the parts of the node's core share: how long to pause, and which failures are worth a pause at all.
 #pragma once
 
-#include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
-#include <ferry/intake_events.hpp>
+#include <ferry/growing_pause.hpp>
+#include <ferry/retry.hpp>
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdint>
 
 namespace ferry::detail {
@@ -26,24 +25,17 @@ class jitter {
 public:
     using duration = std::chrono::steady_clock::duration;
 
-    explicit jitter(std::uint64_t seed) noexcept : state_(seed) {}
+    explicit jitter(std::uint64_t seed) noexcept : random_(seed) {}
 
     /// Between the half and the whole.
     duration part_of(std::chrono::duration<double, std::milli> whole) noexcept {
-        auto mixed = state_ += 0x9e3779b97f4a7c15U;  // SplitMix64
-        mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9U;
-        mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebU;
-        const double part = static_cast<double>((mixed ^ (mixed >> 31)) >> 11) * 0x1p-53;
-        return std::chrono::duration_cast<duration>(whole * (0.5 + 0.5 * part));
+        return std::chrono::duration_cast<duration>(whole * (0.5 + 0.5 * random_.next()));
     }
 
-    duration part_of(const growing_pause& pause, int failures) noexcept {
-        const std::chrono::duration<double, std::milli> base = pause.base, cap = pause.cap;
-        return part_of(std::min(cap, base * std::pow(pause.factor, failures - 1)));
-    }
+    duration part_of(const growing_pause& pause, int failures) noexcept { return part_of(pause.after(failures)); }
 
 private:
-    std::uint64_t state_;
+    random_part random_;
 };
 
 /// Keeps one kind of call back after a lost link.
@@ -77,17 +69,6 @@ constexpr bool server_trouble(errc reason) noexcept {
 }
 
 /// The server would say the same again.
-constexpr bool permanent_failure(errc reason) noexcept {
-    switch (reason) {
-        case errc::not_permitted:
-        case errc::too_large:
-        case errc::decode_failed:
-        case errc::invalid_argument:
-        case errc::protocol_error:
-        case errc::refused:
-        case errc::bad_chunk: return true;
-        default: return false;
-    }
-}
+constexpr bool permanent_failure(errc reason) noexcept { return !may_succeed_later(reason); }
 
 }  // namespace ferry::detail
