@@ -1,6 +1,7 @@
 #include <ferry/agent_store.hpp>
 #include <ferry/agent_store/memory.hpp>
 #include <ferry/chunk.hpp>
+#include <ferry/identity.hpp>
 #include <ferry/message.hpp>
 #include <ferry/policy.hpp>
 #include <ferry/retry.hpp>
@@ -134,7 +135,26 @@ struct size_of_the_users_own {
     static constexpr unsigned value = 4;
 };
 
+struct size_that_changes {
+    using policy_category = ferry::chunk_size_tag;
+    static inline unsigned value = 4;
+};
+struct size_below_zero {
+    using policy_category = ferry::chunk_size_tag;
+    static constexpr int value = -4;
+};
+
 static_assert(ferry::chunk_size_policy<ferry::max_message_bytes_length<>>);
+static_assert(ferry::chunk_size_policy<ferry::max_message_bytes_length<100 * 1024 * 1024 - 64>>);
+static_assert(!ferry::chunk_size_policy<ferry::max_message_bytes_length<100 * 1024 * 1024 - 63>>);
+static_assert(!ferry::chunk_size_policy<ferry::max_message_bytes_length<0>>);
+static_assert(!ferry::chunk_size_policy<size_that_changes>);
+static_assert(!ferry::chunk_size_policy<size_below_zero>);
+static_assert(ferry::provides::value<ferry::max_message_bytes_length<0>>);
+static_assert(!ferry::provides::value_in_range<ferry::max_message_bytes_length<0>>);
+static_assert(!ferry::provides::value<size_without_a_value>);
+static_assert(!ferry::provides::value<size_that_changes>);
+static_assert(!ferry::provides::value_in_range<size_that_changes>);
 static_assert(ferry::chunk_size_policy<ferry::max_message_bytes_length<1>>);
 static_assert(ferry::chunk_size_policy<size_of_the_users_own>);
 static_assert(!ferry::chunk_size_policy<size_without_a_value>);
@@ -172,6 +192,10 @@ struct retry_of_no_category {
 
 static_assert(ferry::retry_policy<ferry::no_retry>);
 static_assert(ferry::retry_policy<ferry::bounded_retry>);
+static_assert(ferry::retry_policy<ferry::exponential_backoff>);
+static_assert(ferry::provides::next<retry_of_no_category>);
+static_assert(!ferry::provides::next<retry_without_next>);
+static_assert(!ferry::provides::next<const retry_with_state>);
 static_assert(ferry::retry_policy<retry_with_state>);
 static_assert(!ferry::retry_policy<retry_without_next>);
 static_assert(!ferry::retry_policy<retry_that_answers_otherwise>);
@@ -226,6 +250,12 @@ struct ferry::message_traits<pinned_message> {
 
 namespace {
 
+static_assert(ferry::provides::request_id<text_message> && ferry::provides::node_id<text_message>);
+static_assert(ferry::provides::set_request_id<text_message> && ferry::provides::set_node_id<text_message>);
+static_assert(!ferry::provides::request_id<message_with_a_number> && ferry::provides::node_id<message_with_a_number>);
+static_assert(ferry::provides::request_id<half_known_message> && !ferry::provides::set_request_id<half_known_message>);
+static_assert(!ferry::provides::set_node_id<half_known_message> && !ferry::provides::node_id<unknown_message>);
+
 static_assert(ferry::message_type<ferry::message>);
 static_assert(ferry::message_type<text_message>);
 static_assert(!ferry::message_type<half_known_message>);
@@ -266,6 +296,15 @@ struct serializer_that_encodes_to_a_run : own_serializer {
 struct serializer_that_decodes_in_place : own_serializer {
     void decode(const ferry::bytes&, text_message&) const {}
 };
+
+static_assert(ferry::provides::message_type<own_serializer> && ferry::provides::name<own_serializer>);
+static_assert(ferry::provides::encode<own_serializer> && ferry::provides::decode<own_serializer>);
+static_assert(!ferry::provides::message_type<ferry::bounded_retry> && !ferry::provides::encode<ferry::bounded_retry>);
+static_assert(!ferry::provides::name<serializer_without_a_name>);
+static_assert(!ferry::provides::encode<serializer_that_is_not_const>);
+static_assert(!ferry::provides::encode<serializer_that_encodes_to_a_run>);
+static_assert(ferry::provides::encode<serializer_that_decodes_in_place>);
+static_assert(!ferry::provides::decode<serializer_that_decodes_in_place>);
 
 static_assert(ferry::serializer<ferry::msgpack_serializer<>>);
 static_assert(ferry::serializer<ferry::msgpack_serializer<ferry::message>>);
@@ -309,6 +348,14 @@ struct agent_store_without_epochs : own_agent_store {
     void update(const std::string&, const ferry::task_record&, Done&&) {}
 };
 
+static_assert(ferry::provides::acquire<own_agent_store> && ferry::provides::append<own_agent_store>);
+static_assert(ferry::provides::update<own_agent_store> && ferry::provides::settle<own_agent_store>);
+static_assert(!ferry::provides::settle<agent_store_that_can_not_settle>);
+static_assert(ferry::provides::append<agent_store_that_can_not_settle>);
+static_assert(!ferry::provides::append<agent_store_that_answers_otherwise>);
+static_assert(!ferry::provides::acquire<agent_store_that_acquires_without_an_answer>);
+static_assert(!ferry::provides::update<agent_store_without_epochs>);
+
 static_assert(ferry::agent_store<ferry::memory_agent_store>);
 static_assert(ferry::agent_store<ferry_test::late_store>);
 static_assert(ferry::agent_store<own_agent_store>);
@@ -320,6 +367,40 @@ static_assert(!ferry::agent_store<agent_store_without_epochs>);
 static_assert(!ferry::agent_store<const ferry::memory_agent_store>);
 static_assert(!ferry::agent_store<ferry::bounded_retry>);
 static_assert(!ferry::agent_store<int>);
+
+// --- identity_policy -------------------------------------------------------------------------------------------------------------
+
+struct own_identity {
+    using policy_category = ferry::identity_tag;
+    static constexpr bool needs_certificates = true;
+    bool admits(const std::string&, const ferry::peer_info&) const { return true; }
+};
+struct identity_of_another_category : own_identity {
+    using policy_category = ferry::retry_tag;
+};
+struct identity_that_changes : own_identity {
+    bool admits(const std::string&, const ferry::peer_info&) { return true; }
+};
+struct identity_that_answers_otherwise : own_identity {
+    int admits(const std::string&, const ferry::peer_info&) const { return 1; }
+};
+struct identity_without_needs_certificates {
+    using policy_category = ferry::identity_tag;
+    bool admits(const std::string&, const ferry::peer_info&) const { return true; }
+};
+
+static_assert(ferry::identity_policy<ferry::open_identity>);
+static_assert(ferry::identity_policy<ferry::certificate_identity>);
+static_assert(ferry::identity_policy<ferry::token_identity>);
+static_assert(ferry::identity_policy<own_identity>);
+static_assert(ferry::provides::admits<own_identity> && ferry::provides::needs_certificates<own_identity>);
+static_assert(!ferry::identity_policy<identity_of_another_category>);
+static_assert(!ferry::identity_policy<identity_that_changes> && !ferry::provides::admits<identity_that_changes>);
+static_assert(!ferry::provides::admits<identity_that_answers_otherwise>);
+static_assert(!ferry::provides::needs_certificates<identity_without_needs_certificates>);
+static_assert(ferry::provides::admits<identity_without_needs_certificates>);
+static_assert(!ferry::identity_policy<identity_without_needs_certificates>);
+static_assert(!ferry::identity_policy<int>);
 
 // All of the above is checked by the compiler; this makes the file show up among the tests.
 TEST(concepts, hold_for_the_models_that_ferry_has) {

@@ -40,20 +40,6 @@ struct tls_pair {
     std::unique_ptr<ferry::grpc_client> client;
 };
 
-TEST(grpc_server, orders_of_policies_share_one_implementation) {
-    using chunks = ferry::max_message_bytes_length<1000>;
-    using one = ferry::basic_grpc_server<ferry::no_retry, chunks, ferry::msgpack_serializer<>>;
-    using other = ferry::basic_grpc_server<ferry::msgpack_serializer<>, ferry::no_retry, chunks>;
-    using pack = ferry::detail::server_pack<ferry::no_retry, chunks>;
-    static_assert(
-        std::is_same_v<pack::implementation, ferry::detail::server_pack<chunks, ferry::no_retry>::implementation>);
-    static_assert(!std::is_same_v<pack::implementation, ferry::detail::server_pack<>::implementation>);
-    static_assert(std::is_base_of_v<pack::implementation, one> && std::is_base_of_v<pack::implementation, other>);
-    one a(server_options());
-    other b(server_options());
-    EXPECT_FALSE(a.get_node("x") || b.get_node("x"));
-}
-
 TEST(grpc_server, must_be_started_before_it_is_used) {
     ferry::grpc_server server(server_options());
     EXPECT_EQ(thrown_by([&] { server.send({}, "node"); }), ferry::errc::not_started);
@@ -96,18 +82,6 @@ TEST(grpc_server, carries_100_MB_both_ways_over_tls_concurrent) {
     ASSERT_TRUE(reply) << reply.how.text;
     EXPECT_EQ(reply.message.at("data").get<ferry::bytes>(), data);
     EXPECT_EQ(reply.how.attempts, 1);
-}
-
-TEST(grpc_server, chunk_sizes_of_both_ends_may_differ) {
-    ferry::basic_grpc_server<ferry::max_message_bytes_length<7>> server(server_options());
-    server.start();
-    ferry::basic_grpc_client<ferry::max_message_bytes_length<1>> node(client_options("node", server.port()), echo);
-    node.start();
-    ASSERT_TRUE(server.wait_for_nodes(1, patience));
-    const auto data = some_bytes(300);
-    const auto reply = server.request({{"data", data}}, "node").get();
-    ASSERT_TRUE(reply) << reply.how.text;
-    EXPECT_EQ(reply.message.at("data").get<ferry::bytes>(), data);
 }
 
 TEST(grpc_server, a_node_gets_its_tasks_in_order_and_each_ends_as_taken) {

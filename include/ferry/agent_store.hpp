@@ -45,6 +45,33 @@ struct acquired_journal {
     std::vector<task_record> tasks;
 };
 
+/// What the concepts ask for, one by one. A store must take any callable as `done`; a function pointer stands for them here.
+namespace provides {
+
+template <class S>
+concept acquire = requires(S& s, const std::string& node, void (*done)(acquired_journal)) {
+    s.acquire(node, done);
+};
+
+template <class S>
+concept append = requires(S& s, const std::string& node, epoch owner, const task_record& task,
+                          void (*done)(store_status)) {
+    s.append(node, owner, task, done);
+};
+
+template <class S>
+concept update = requires(S& s, const std::string& node, epoch owner, const task_record& task,
+                          void (*done)(store_status)) {
+    s.update(node, owner, task, done);
+};
+
+template <class S>
+concept settle = requires(S& s, const std::string& node, epoch owner, std::uint64_t order, void (*done)(store_status)) {
+    s.settle(node, owner, order, done);
+};
+
+}  // namespace provides
+
 /// A journal of tasks per node.
 ///
 /// | expression                          | meaning                                                                    |
@@ -60,13 +87,7 @@ struct acquired_journal {
 /// newest, or to a journal that was never acquired, ends in `ownership_lost` and changes nothing. An `update` keeps the
 /// content, and may come without it. Whoever holds a content may read it after the task is settled.
 template <class S>
-concept agent_store = policy_of<S, agent_store_tag> &&
-    requires(S& s, const std::string& node, epoch owner, const task_record& task, void (*acquired)(acquired_journal),
-             void (*done)(store_status)) {
-    s.acquire(node, acquired);
-    s.append(node, owner, task, done);
-    s.update(node, owner, task, done);
-    s.settle(node, owner, task.order, done);
-};
+concept agent_store = policy_of<S, agent_store_tag> && provides::acquire<S> && provides::append<S> &&
+    provides::update<S> && provides::settle<S>;
 
 }  // namespace ferry

@@ -13,27 +13,35 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <type_traits>
 
 namespace ferry {
 
-/// The most payload bytes in one chunk, as a policy. The default is that of Fed-BioMed's transport: 4,000,000 - 33.
-/// Peers may use different sizes.
+/// The most payload bytes in one chunk, as a policy: at least 1; and with the chunk's header it must fit the 100 MiB that a
+/// peer accepts. The default is that of Fed-BioMed's transport: 4,000,000 - 33. Peers may use different sizes.
 template <std::uint32_t MAX_MESSAGE_BYTES_LENGTH = 3'999'967>
 struct max_message_bytes_length {
     using policy_category = chunk_size_tag;
 
-    static_assert(MAX_MESSAGE_BYTES_LENGTH >= 1, "ferry: MAX_MESSAGE_BYTES_LENGTH must be at least 1 byte");
-    static_assert(MAX_MESSAGE_BYTES_LENGTH <= 100 * 1024 * 1024 - 64,
-                  "ferry: MAX_MESSAGE_BYTES_LENGTH and the chunk's header must fit the 100 MiB that a peer accepts");
-
     static constexpr std::uint32_t value = MAX_MESSAGE_BYTES_LENGTH;
 };
 
-/// True for a chunk-size policy: its category is `chunk_size_tag` and `P::value` is a number of bytes.
+/// What the concepts ask for, one by one.
+namespace provides {
+
 template <class P>
-concept chunk_size_policy = policy_of<P, chunk_size_tag> && requires {
-    { P::value } -> std::convertible_to<std::uint32_t>;
+concept value = requires {
+    typename std::integral_constant<std::uint32_t, P::value>;
 };
+
+template <class P>
+concept value_in_range = value<P> && P::value >= 1 && P::value <= 100 * 1024 * 1024 - 64;
+
+}  // namespace provides
+
+/// A chunk-size policy: `P::value` is a constant number of bytes, from 1 to 100 MiB - 64.
+template <class P>
+concept chunk_size_policy = policy_of<P, chunk_size_tag> && provides::value<P> && provides::value_in_range<P>;
 
 /// One chunk's place in its payload.
 struct chunk {

@@ -5,6 +5,7 @@
 #include <ferry/client_options.hpp>
 #include <ferry/detail/grpc_callback_queue.hpp>
 #include <ferry/detail/grpc_client_link.hpp>
+#include <ferry/detail/policy_check.hpp>
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
 #include <ferry/policy.hpp>
@@ -122,11 +123,10 @@ struct client_pack {
     using retry_type = select_policy<retry_tag, bounded_retry, Policies...>;
     using chunk_size_type = select_policy<chunk_size_tag, max_message_bytes_length<>, Policies...>;
 
-    static constexpr bool valid =
-        all_policies<Policies...> && one_of_each_category<Policies...> &&
-        ((!policy_of<Policies, agent_store_tag> && !policy_of<Policies, identity_tag>)&&...) &&
-        ferry::serializer<serializer_type> && ferry::retry_policy<retry_type> &&
-        ferry::chunk_size_policy<chunk_size_type>;
+    static constexpr bool valid = check_client_pack<Policies...>() && check_serializer<serializer_type>() &&
+                                  check_copyable<serializer_type>() && check_retry_policy<retry_type>() &&
+                                  check_copyable<retry_type>() && check_chunk_size<chunk_size_type>();
+    using given = check_given<serializer_type, retry_type>;
     using implementation =
         std::conditional_t<valid, grpc_client_impl<serializer_type, retry_type, chunk_size_type>, no_implementation>;
 };
@@ -140,20 +140,6 @@ class basic_grpc_client : public detail::client_pack<Policies...>::implementatio
     using pack = detail::client_pack<Policies...>;
     using implementation = typename pack::implementation;
 
-    static_assert(all_policies<Policies...>,
-                  "ferry: every argument of basic_grpc_client must be a policy (it names its policy_category)");
-    static_assert(one_of_each_category<Policies...>,
-                  "ferry: basic_grpc_client takes at most one policy of each category");
-    static_assert((!policy_of<Policies, agent_store_tag> && ...), "ferry: basic_grpc_client has no agent store");
-    static_assert((!policy_of<Policies, identity_tag> && ...),
-                  "ferry: basic_grpc_client has no identity policy: its own identity is in client_options");
-    static_assert(ferry::serializer<typename pack::serializer_type>,
-                  "ferry: the serializer does not meet ferry::serializer");
-    static_assert(ferry::retry_policy<typename pack::retry_type>,
-                  "ferry: the retry policy does not meet ferry::retry_policy");
-    static_assert(ferry::chunk_size_policy<typename pack::chunk_size_type>,
-                  "ferry: the chunk size does not meet ferry::chunk_size_policy");
-
 public:
     using typename implementation::task;
 
@@ -162,7 +148,9 @@ public:
     template <class... Given>
     basic_grpc_client(client_options options, std::function<void(task)> on_task, Given... given)
         : basic_grpc_client(std::in_place, std::move(options), std::move(on_task),
-                            std::tuple<Given...>(std::move(given)...)) {}
+                            std::tuple<Given...>(std::move(given)...)) {
+        if constexpr (pack::valid) pack::given::template check<Given...>();
+    }
 
 private:
     template <class... Given>

@@ -8,6 +8,7 @@
 #include <ferry/detail/grpc_callback_queue.hpp>
 #include <ferry/detail/grpc_format.hpp>
 #include <ferry/detail/grpc_server_core.hpp>
+#include <ferry/detail/policy_check.hpp>
 #include <ferry/error.hpp>
 #include <ferry/identity.hpp>
 #include <ferry/node_info.hpp>
@@ -283,10 +284,12 @@ struct server_pack {
     using chunk_size_type = select_policy<chunk_size_tag, max_message_bytes_length<>, Policies...>;
     using identity_type = select_policy<identity_tag, open_identity, Policies...>;
 
-    static constexpr bool valid = all_policies<Policies...> && one_of_each_category<Policies...> &&
-                                  ferry::serializer<serializer_type> && ferry::agent_store<store_type> &&
-                                  ferry::retry_policy<retry_type> && ferry::chunk_size_policy<chunk_size_type> &&
-                                  ferry::identity_policy<identity_type>;
+    static constexpr bool valid = check_pack<Policies...>() && check_serializer<serializer_type>() &&
+                                  check_movable<serializer_type>() && check_agent_store<store_type>() &&
+                                  check_movable<store_type>() && check_retry_policy<retry_type>() &&
+                                  check_movable<retry_type>() && check_chunk_size<chunk_size_type>() &&
+                                  check_identity<identity_type>() && check_movable<identity_type>();
+    using given = check_given<serializer_type, store_type, retry_type, identity_type>;
     using implementation =
         std::conditional_t<valid,
                            grpc_server_impl<serializer_type, store_type, retry_type, chunk_size_type, identity_type>,
@@ -301,26 +304,13 @@ class basic_grpc_server : public detail::server_pack<Policies...>::implementatio
     using pack = detail::server_pack<Policies...>;
     using implementation = typename pack::implementation;
 
-    static_assert(all_policies<Policies...>,
-                  "ferry: every argument of basic_grpc_server must be a policy (it names its policy_category)");
-    static_assert(one_of_each_category<Policies...>,
-                  "ferry: basic_grpc_server takes at most one policy of each category");
-    static_assert(ferry::serializer<typename pack::serializer_type>,
-                  "ferry: the serializer does not meet ferry::serializer");
-    static_assert(ferry::agent_store<typename pack::store_type>,
-                  "ferry: the agent store does not meet ferry::agent_store");
-    static_assert(ferry::retry_policy<typename pack::retry_type>,
-                  "ferry: the retry policy does not meet ferry::retry_policy");
-    static_assert(ferry::chunk_size_policy<typename pack::chunk_size_type>,
-                  "ferry: the chunk size does not meet ferry::chunk_size_policy");
-    static_assert(ferry::identity_policy<typename pack::identity_type>,
-                  "ferry: the identity does not meet ferry::identity_policy");
-
 public:
     /// Policies that have state are handed over in any order; the others are made anew.
     template <class... Given>
     explicit basic_grpc_server(server_options options, Given... given)
-        : basic_grpc_server(std::in_place, std::move(options), std::tuple<Given...>(std::move(given)...)) {}
+        : basic_grpc_server(std::in_place, std::move(options), std::tuple<Given...>(std::move(given)...)) {
+        if constexpr (pack::valid) pack::given::template check<Given...>();
+    }
 
 private:
     template <class... Given>

@@ -22,6 +22,21 @@ struct peer_info {
     std::string token{};                           ///< that it sent along ("authorization: Bearer ..."), or empty
 };
 
+/// What the concepts ask for, one by one.
+namespace provides {
+
+template <class P>
+concept admits = requires(const P& p, const std::string& node, const peer_info& peer) {
+    { p.admits(node, peer) } -> std::same_as<bool>;
+};
+
+template <class P>
+concept needs_certificates = requires {
+    { P::needs_certificates } -> std::convertible_to<bool>;
+};
+
+}  // namespace provides
+
 /// Decides whether a peer may speak for a node.
 ///
 /// | expression              | meaning                                                                              |
@@ -32,11 +47,7 @@ struct peer_info {
 /// `admits` is called once for each poll, each reply and each log or scalar, from several threads at once; it must not block
 /// or throw. A peer that it turns away is answered PERMISSION_DENIED.
 template <class P>
-concept identity_policy = policy_of<P, identity_tag> &&
-    requires(const P& p, const std::string& node, const peer_info& peer) {
-    { p.admits(node, peer) } -> std::same_as<bool>;
-    { P::needs_certificates } -> std::convertible_to<bool>;
-};
+concept identity_policy = policy_of<P, identity_tag> && provides::admits<P> && provides::needs_certificates<P>;
 
 /// Believes what everyone says, as the original does. The default.
 struct open_identity {

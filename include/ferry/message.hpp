@@ -69,14 +69,35 @@ private:
     }
 };
 
-/// True for a type that can be sent: movable, and known to `message_traits`.
+/// What the concepts ask for, one by one.
+namespace provides {
+
 template <class M>
-concept message_type = std::movable<M> && requires(M& m, const M& c, const std::string& id) {
-    { message_traits<M>::request_id(c) } -> std::convertible_to<std::string>;
-    { message_traits<M>::node_id(c) } -> std::convertible_to<std::string>;
+concept request_id = requires(const M& m) {
+    { message_traits<M>::request_id(m) } -> std::convertible_to<std::string>;
+};
+
+template <class M>
+concept node_id = requires(const M& m) {
+    { message_traits<M>::node_id(m) } -> std::convertible_to<std::string>;
+};
+
+template <class M>
+concept set_request_id = requires(M& m, const std::string& id) {
     message_traits<M>::set_request_id(m, id);
+};
+
+template <class M>
+concept set_node_id = requires(M& m, const std::string& id) {
     message_traits<M>::set_node_id(m, id);
 };
+
+}  // namespace provides
+
+/// True for a type that can be sent: movable, and known to `message_traits`.
+template <class M>
+concept message_type = std::movable<M> && provides::request_id<M> && provides::node_id<M> &&
+    provides::set_request_id<M> && provides::set_node_id<M>;
 
 namespace detail {
 

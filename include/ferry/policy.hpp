@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdlib>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -83,10 +84,15 @@ struct no_implementation {
 /// Moves the policy of type P out of a tuple of policy objects, or makes a P where the tuple has none.
 template <class P, class... Given>
 P take_policy(std::tuple<Given...>& given) {
-    if constexpr ((std::is_same_v<P, Given> || ...)) {
+    constexpr auto times = (std::size_t{0} + ... + std::size_t{std::is_same_v<P, Given>});
+    if constexpr (times == 1) {
         return std::move(std::get<P>(given));
-    } else {
+    } else if constexpr (times == 0 && std::is_default_constructible_v<P>) {
         return P{};
+    } else {
+        static_assert(times <= 1, "ferry: the constructor was given two objects of one policy");
+        static_assert(times >= 1, "ferry: a policy without a default constructor must be handed to the constructor");
+        std::abort();  // never compiled; so that nothing follows from the above
     }
 }
 

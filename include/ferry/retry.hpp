@@ -23,6 +23,7 @@ struct failed_attempt {
     errc reason;                              ///< why this one failed
 };
 
+/// What the concepts ask for, one by one.
 namespace provides {
 
 template <class P>

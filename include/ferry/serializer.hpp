@@ -12,6 +12,31 @@
 
 namespace ferry {
 
+/// What the concepts ask for, one by one.
+namespace provides {
+
+template <class S>
+concept message_type = requires {
+    typename S::message_type;
+};
+
+template <class S>
+concept name = requires {
+    { S::name } -> std::convertible_to<std::string_view>;
+};
+
+template <class S>
+concept encode = requires(const S& s, typename S::message_type m) {
+    { s.encode(std::move(m)) } -> std::same_as<payload>;
+};
+
+template <class S>
+concept decode = requires(const S& s, const bytes& run) {
+    { s.decode(run) } -> std::same_as<typename S::message_type>;
+};
+
+}  // namespace provides
+
 /// A format for messages of the type `S::message_type`.
 ///
 /// | expression                    | meaning                                                                          |
@@ -24,11 +49,7 @@ namespace ferry {
 /// Both are const, may run on several threads at once and may take their time. They throw `error{encode_failed}`,
 /// `error{decode_failed}` or `error{too_large}`, and nothing else, with a text that says where the fault is.
 template <class S>
-concept serializer = policy_of<S, serializer_tag> && message_type<typename S::message_type> &&
-    requires(const S& s, typename S::message_type m, const bytes& run) {
-    { S::name } -> std::convertible_to<std::string_view>;
-    { s.encode(std::move(m)) } -> std::same_as<payload>;
-    { s.decode(run) } -> std::same_as<typename S::message_type>;
-};
+concept serializer = policy_of<S, serializer_tag> && message_type<typename S::message_type> && provides::name<S> &&
+    provides::encode<S> && provides::decode<S>;
 
 }  // namespace ferry

@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
 # Checks that a file does not compile, for the reason that it states.
 #
-#   check.sh COMPILER FLAGS... FILE
+#   check.sh FOLDER COMPILER FLAGS... FILE
 #
 # The file's first line is "// expect: <extended regex>". The compiler must fail, with exactly one error, and that error's
 # line must match. A second line "// note: <extended regex>" may ask for more, anywhere in what the compiler says.
+# FOLDER has what headers.sh precompiled with the same compiler and flags.
 set -uo pipefail
 export LC_ALL=C
 
-if [[ $# -lt 2 ]]; then
-    echo "usage: check.sh COMPILER FLAGS... FILE" >&2
+if [[ $# -lt 3 ]]; then
+    echo "usage: check.sh FOLDER COMPILER FLAGS... FILE" >&2
     exit 2
 fi
-compiler=$1
+folder=$1
+compiler=$2
 file=${!#}
-flags=("${@:2:$#-2}")
+flags=("${@:3:$#-3}")
 
 expect=$(sed -n '1s|^// expect: ||p' "$file")
 note=$(sed -n '2s|^// note: ||p' "$file")
@@ -23,10 +25,10 @@ if [[ -z $expect ]]; then
     exit 2
 fi
 
-# Without the quoted source, which may itself hold the word.
+# Without the quoted source, which may itself hold the word. A precompiled header that doesn't fit is an error.
 case $("$compiler" --version) in
-    *clang*) flags+=(-fno-caret-diagnostics) ;;
-    *) flags+=(-fno-diagnostics-show-caret) ;;
+    *clang*) flags+=(-fno-caret-diagnostics -include-pch "$folder/headers.hpp.pch") ;;
+    *) flags+=(-fno-diagnostics-show-caret -Werror=invalid-pch -include "$folder/headers.hpp") ;;
 esac
 
 status=0

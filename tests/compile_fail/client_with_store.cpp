@@ -1,4 +1,4 @@
-// expect: basic_grpc_client has no agent store
+// expect: a client has no agent store
 #include <ferry/agent_store/memory.hpp>
 #include <ferry/grpc_client.hpp>
 

@@ -1,4 +1,4 @@
-// expect: every argument of basic_grpc_server must be a policy
+// expect: each template argument of a server or client must be a policy
 #include <ferry/grpc_server.hpp>
 
 struct nothing {};

@@ -1,4 +1,5 @@
-// expect: the retry policy does not meet ferry::retry_policy
+// expect: the retry policy needs `std::optional<std::chrono::milliseconds> next\(const failed_attempt
+// note: hopeful_retry
 #include <ferry/grpc_server.hpp>
 
 struct hopeful_retry {

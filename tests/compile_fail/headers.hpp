@@ -1,0 +1,6 @@
+// What the cases include, compiled once a compiler for all of them.
+#pragma once
+
+#include <ferry/agent_store/memory.hpp>
+#include <ferry/grpc_client.hpp>
+#include <ferry/grpc_server.hpp>

@@ -1,0 +1,12 @@
+// expect: the identity needs `bool admits\(const std::string& node, const peer_info&\) const`
+#include <ferry/grpc_server.hpp>
+
+#include <string>
+
+struct own_identity {
+    using policy_category = ferry::identity_tag;
+    static constexpr bool needs_certificates = false;
+    int admits(const std::string&, const ferry::peer_info&) const { return 1; }
+};
+
+ferry::basic_grpc_server<own_identity> server({});

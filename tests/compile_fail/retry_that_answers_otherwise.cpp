@@ -1,0 +1,9 @@
+// expect: the retry policy needs `std::optional<std::chrono::milliseconds> next\(const failed_attempt
+#include <ferry/grpc_server.hpp>
+
+struct hopeful_retry {
+    using policy_category = ferry::retry_tag;
+    bool next(const ferry::failed_attempt&) const { return true; }
+};
+
+ferry::basic_grpc_server<hopeful_retry> server({});
