@@ -2,5 +2,7 @@
 #pragma once
 
 #include <ferry/agent_store/memory.hpp>
+#include <ferry/fields.hpp>
 #include <ferry/grpc_client.hpp>
 #include <ferry/grpc_server.hpp>
+#include <ferry/serializer/json.hpp>

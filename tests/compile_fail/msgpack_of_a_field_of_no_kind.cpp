@@ -1,0 +1,20 @@
+// expect: a field must be a bool, a number, an enumeration
+#include <ferry/fields.hpp>
+#include <ferry/grpc_server.hpp>
+#include <ferry/serializer/msgpack.hpp>
+
+#include <string>
+
+struct note {
+    std::string request_id, node_id;
+    void* place;
+};
+
+template <>
+struct ferry::message_traits<note> : ferry::message_ids<&note::request_id, &note::node_id> {
+    static constexpr auto fields =
+        ferry::fields(ferry::field("request_id", &note::request_id), ferry::field("node_id", &note::node_id),
+                      ferry::field("place", &note::place));
+};
+
+void send(ferry::basic_grpc_server<ferry::msgpack_serializer<note>>& server) { server.send({}, "node"); }
