@@ -46,6 +46,7 @@ struct model_of<moved_retry> {
 
 INSTANTIATE_TYPED_TEST_SUITE_P(none_conformance, retry_policy_suite, no_retry);
 INSTANTIATE_TYPED_TEST_SUITE_P(bounded_conformance, retry_policy_suite, bounded_retry);
+INSTANTIATE_TYPED_TEST_SUITE_P(backoff_conformance, retry_policy_suite, exponential_backoff);
 INSTANTIATE_TYPED_TEST_SUITE_P(jittered_conformance, retry_policy_suite, jittered_retry);
 INSTANTIATE_TYPED_TEST_SUITE_P(moved_conformance, retry_policy_suite, moved_retry);
 
