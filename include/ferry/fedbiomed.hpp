@@ -108,74 +108,71 @@ field(std::string_view, T X::*) -> field<X, T>;
 template <class X>
 struct schema;
 
-template <>
-struct schema<ping_request> {
+template <std::same_as<ping_request> X>
+struct schema<X> {
     static constexpr std::string_view name = "PingRequest";
-    static constexpr std::tuple fields{field{"request_id", &ping_request::request_id}};
+    static constexpr std::tuple fields{field{"request_id", &X::request_id}};
 };
 
-template <>
-struct schema<ping_reply> {
+template <std::same_as<ping_reply> X>
+struct schema<X> {
     static constexpr std::string_view name = "PingReply";
     static constexpr std::tuple fields{
-        field{"request_id", &ping_reply::request_id},
-        field{"node_id", &ping_reply::node_id},
-        field{"node_name", &ping_reply::node_name},
+        field{"request_id", &X::request_id},
+        field{"node_id", &X::node_id},
+        field{"node_name", &X::node_name},
     };
 };
 
-template <>
-struct schema<search_request> {
+template <std::same_as<search_request> X>
+struct schema<X> {
     static constexpr std::string_view name = "SearchRequest";
     static constexpr std::tuple fields{
-        field{"request_id", &search_request::request_id},
-        field{"tags", &search_request::tags},
+        field{"request_id", &X::request_id},
+        field{"tags", &X::tags},
     };
 };
 
-template <>
-struct schema<search_reply> {
+template <std::same_as<search_reply> X>
+struct schema<X> {
     static constexpr std::string_view name = "SearchReply";
     static constexpr std::tuple fields{
-        field{"request_id", &search_reply::request_id}, field{"databases", &search_reply::databases},
-        field{"node_id", &search_reply::node_id},       field{"node_name", &search_reply::node_name},
-        field{"count", &search_reply::count},
+        field{"request_id", &X::request_id}, field{"databases", &X::databases}, field{"node_id", &X::node_id},
+        field{"node_name", &X::node_name},   field{"count", &X::count},
     };
 };
 
-template <>
-struct schema<list_request> {
+template <std::same_as<list_request> X>
+struct schema<X> {
     static constexpr std::string_view name = "ListRequest";
-    static constexpr std::tuple fields{field{"request_id", &list_request::request_id}};
+    static constexpr std::tuple fields{field{"request_id", &X::request_id}};
 };
 
-template <>
-struct schema<list_reply> {
+template <std::same_as<list_reply> X>
+struct schema<X> {
     static constexpr std::string_view name = "ListReply";
     static constexpr std::tuple fields{
-        field{"request_id", &list_reply::request_id}, field{"success", &list_reply::success},
-        field{"databases", &list_reply::databases},   field{"node_id", &list_reply::node_id},
-        field{"node_name", &list_reply::node_name},   field{"count", &list_reply::count},
+        field{"request_id", &X::request_id}, field{"success", &X::success},     field{"databases", &X::databases},
+        field{"node_id", &X::node_id},       field{"node_name", &X::node_name}, field{"count", &X::count},
     };
 };
 
-template <>
-struct schema<error_message> {
+template <std::same_as<error_message> X>
+struct schema<X> {
     static constexpr std::string_view name = "ErrorMessage";
     static constexpr std::tuple fields{
-        field{"request_id", &error_message::request_id}, field{"node_id", &error_message::node_id},
-        field{"node_name", &error_message::node_name},   field{"extra_msg", &error_message::extra_msg},
-        field{"errnum", &error_message::errnum},
+        field{"request_id", &X::request_id}, field{"node_id", &X::node_id}, field{"node_name", &X::node_name},
+        field{"extra_msg", &X::extra_msg},   field{"errnum", &X::errnum},
     };
 };
 
-template <>
-struct schema<overlay_message> {
+template <std::same_as<overlay_message> X>
+struct schema<X> {
     static constexpr std::string_view name = "OverlayMessage";
     static constexpr std::tuple fields{
-        field{"node_id", &overlay_message::node_id}, field{"dest_node_id", &overlay_message::dest_node_id},
-        field{"overlay", &overlay_message::overlay}, field{"setup", &overlay_message::setup},
-        field{"salt", &overlay_message::salt},       field{"nonce", &overlay_message::nonce},
+        field{"node_id", &X::node_id}, field{"dest_node_id", &X::dest_node_id},
+        field{"overlay", &X::overlay}, field{"setup", &X::setup},
+        field{"salt", &X::salt},       field{"nonce", &X::nonce},
     };
 };
 
@@ -189,19 +186,20 @@ concept message_class = requires {
 // --- to a message and back -------------------------------------------------------------------------------------------------
 
 /// The class that a message says it is of, be it known here or not; empty where it names none.
-inline std::string class_of(const message& m) {
+template <std::same_as<message> M = message>
+std::string class_of(const std::type_identity_t<M>& m) {
     if (!m.is_object()) return {};
     const auto type = m.find("__type_message__");
     if (type == m.end() || !type->is_object() || !type->contains("module")) return {};
     const auto name = type->find("class");
-    return name != type->end() && name->is_string() ? name->get<std::string>() : std::string();
+    return name != type->end() && name->is_string() ? name->template get<std::string>() : std::string();
 }
 
 /// The message for a struct, with `protocol_version`, `researcher_id` and `__type_message__` filled in. Binaries are
 /// shared, not copied.
-template <message_class X>
-message to_message(X x, const std::string& researcher_id) {
-    message m = message::object();
+template <message_class X, std::same_as<message> M = message>
+M to_message(X x, const std::string& researcher_id) {
+    M m = M::object();
     m["protocol_version"] = protocol_version;
     m["researcher_id"] = researcher_id;
     m["__type_message__"] = {{"module", message_module}, {"class", schema<X>::name}};
@@ -215,7 +213,7 @@ message to_message(X x, const std::string& researcher_id) {
 namespace detail {
 
 /// Refuses what is not of this class, not of this protocol, or from nobody.
-inline void check_head(const message& m, const std::string& name) {
+void check_head(const std::same_as<message> auto& m, const std::string& name) {
     if (!m.is_object()) refuse(name + ": the message must be a map, is " + kind_of(m));
     const auto is = class_of(m);
     if (is.empty()) refuse(name + ": __type_message__ must be a map with module and class");
@@ -240,8 +238,8 @@ inline bool is_of_head(std::string_view key) {
 /// The struct for a message of its class, read as strictly as the original does. Throws `error{protocol_error}` for another
 /// class or protocol version, an unknown key, a missing field or a wrong type; the text names class, key and what was
 /// expected. Binaries are shared with the message.
-template <message_class X>
-X parse(const message& m) {
+template <message_class X, std::same_as<message> M = message>
+X parse(const std::type_identity_t<M>& m) {
     const std::string name(schema<X>::name);
     detail::check_head(m, name);
     X x{};
@@ -252,11 +250,11 @@ X parse(const message& m) {
         x.*each.member = detail::read_field<T>(*found, where);
     };
     std::apply([&](const auto&... each) { (read(each), ...); }, schema<X>::fields);
-    const auto unknown = std::ranges::find_if(m.get_ref<const message::object_t&>(), [](const auto& entry) {
+    const auto unknown = std::ranges::find_if(m.template get_ref<const message::object_t&>(), [](const auto& entry) {
         const auto is_key = [&](const auto&... each) { return (... || (each.key == entry.first)); };
         return !std::apply(is_key, schema<X>::fields) && !detail::is_of_head(entry.first);
     });
-    if (unknown != m.get_ref<const message::object_t&>().end()) {
+    if (unknown != m.template get_ref<const message::object_t&>().end()) {
         detail::refuse(name + ": " + unknown->first + " is no field of this class");
     }
     return x;
@@ -264,9 +262,9 @@ X parse(const message& m) {
 
 /// The message that answers `request`: its `request_id` and `researcher_id` are those of the request. Throws
 /// `error{protocol_error}` where the request lacks one of the two.
-template <message_class X>
+template <message_class X, std::same_as<message> M = message>
     requires requires(X x) { x.request_id = std::string(); }
-message reply_to(const message& request, X answer) {
+M reply_to(const std::type_identity_t<M>& request, X answer) {
     const auto text_at = [&](const char* key) {
         if (!request.is_object() || !request.contains(key)) {
             detail::refuse("a request without " + std::string(key) + " can't be answered");
@@ -286,13 +284,16 @@ inline std::optional<std::string> errnum(errc code) {
 }
 
 /// The ErrorMessage that answers `task` where its work has failed. Throws as `reply_to` does.
-inline message failure_of(const message& task, std::string node_id, std::string node_name, std::string text,
-                          std::optional<std::string> number = {}) {
+template <std::same_as<message> M = message>
+M failure_of(const std::type_identity_t<M>& task, std::string node_id, std::string node_name, std::string text,
+             std::optional<std::string> number = {}) {
     return reply_to(task, error_message{std::move(text), std::move(number), std::move(node_name), std::move(node_id)});
 }
 
 /// The same for an exception: its text, and the `errnum` of a `ferry::error`.
-inline message failure_of(const message& task, std::string node_id, std::string node_name, const std::exception& why) {
+template <std::same_as<message> M = message>
+M failure_of(const std::type_identity_t<M>& task, std::string node_id, std::string node_name,
+             const std::exception& why) {
     const auto* known = dynamic_cast<const error*>(&why);
     return failure_of(task, std::move(node_id), std::move(node_name), why.what(),
                       known ? errnum(known->code()) : std::nullopt);

@@ -8,6 +8,7 @@
 #include <ferry/message.hpp>
 #include <ferry/payload.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -23,7 +24,7 @@ template <class T>
 struct wire_form;
 
 template <class T>
-T read_field(const message& m, const std::string& where) {
+T read_field(const std::same_as<message> auto& m, const std::string& where) {
     using form = wire_form<T>;
     if (!form::fits(m)) refuse(where + " must be " + form::wanted() + ", is " + what_is(m));
     return form::read(m, where);
@@ -31,48 +32,48 @@ T read_field(const message& m, const std::string& where) {
 
 template <class T>
 struct plain_form {
-    static T read(const message& m, const std::string&) { return m.get<T>(); }
+    static T read(const std::same_as<message> auto& m, const std::string&) { return m.template get<T>(); }
     static message write(T value) { return message(std::move(value)); }
 };
 
-template <>
-struct wire_form<message> {
+template <std::same_as<message> M>
+struct wire_form<M> {
     static std::string wanted() { return "a value"; }
-    static bool fits(const message&) { return true; }
-    static message read(const message& m, const std::string&) { return m; }
-    static message write(message value) { return value; }
+    static bool fits(const M&) { return true; }
+    static M read(const M& m, const std::string&) { return m; }
+    static M write(M value) { return value; }
 };
 
-template <>
-struct wire_form<std::string> : plain_form<std::string> {
+template <std::same_as<std::string> T>
+struct wire_form<T> : plain_form<T> {
     static std::string wanted() { return "a string"; }
-    static bool fits(const message& m) { return m.is_string(); }
+    static bool fits(const std::same_as<message> auto& m) { return m.is_string(); }
 };
 
-template <>
-struct wire_form<bool> : plain_form<bool> {
+template <std::same_as<bool> T>
+struct wire_form<T> : plain_form<T> {
     static std::string wanted() { return "a bool"; }
-    static bool fits(const message& m) { return m.is_boolean(); }
+    static bool fits(const std::same_as<message> auto& m) { return m.is_boolean(); }
 };
 
-template <>
-struct wire_form<std::int64_t> : plain_form<std::int64_t> {
+template <std::same_as<std::int64_t> T>
+struct wire_form<T> : plain_form<T> {
     static std::string wanted() { return "an integer below 2^63"; }
-    static bool fits(const message& m) { return m.is_number_integer() && !beyond_int64(m); }
+    static bool fits(const std::same_as<message> auto& m) { return m.is_number_integer() && !beyond_int64(m); }
 };
 
-template <>
-struct wire_form<bytes> : plain_form<bytes> {
+template <std::same_as<bytes> T>
+struct wire_form<T> : plain_form<T> {
     static std::string wanted() { return "a binary"; }
-    static bool fits(const message& m) { return is_bin(m); }
+    static bool fits(const std::same_as<message> auto& m) { return is_bin(m); }
 };
 
 template <class T>
 struct wire_form<std::vector<T>> {
     static std::string wanted() { return "an array"; }
-    static bool fits(const message& m) { return m.is_array(); }
+    static bool fits(const std::same_as<message> auto& m) { return m.is_array(); }
 
-    static std::vector<T> read(const message& m, const std::string& where) {
+    static std::vector<T> read(const std::same_as<message> auto& m, const std::string& where) {
         std::vector<T> items;
         items.reserve(m.size());
         for (std::size_t i = 0; i < m.size(); ++i) {
@@ -91,9 +92,9 @@ struct wire_form<std::vector<T>> {
 template <class T>
 struct wire_form<std::optional<T>> {
     static std::string wanted() { return wire_form<T>::wanted() + " or nil"; }
-    static bool fits(const message& m) { return m.is_null() || wire_form<T>::fits(m); }
+    static bool fits(const std::same_as<message> auto& m) { return m.is_null() || wire_form<T>::fits(m); }
 
-    static std::optional<T> read(const message& m, const std::string& where) {
+    static std::optional<T> read(const std::same_as<message> auto& m, const std::string& where) {
         if (m.is_null()) return std::nullopt;
         return wire_form<T>::read(m, where);
     }

@@ -1,14 +1,19 @@
 // layer 1
 // What the headers of Fed-BioMed's vocabulary share: words for a value's kind, and the maps {"__type__": T, "value": V}.
+//
+// All of the vocabulary's functions are templates over the type of the message, which can only be `message`: a unit that
+// includes them and calls none compiles none.
 #pragma once
 
 #include <ferry/error.hpp>
 #include <ferry/message.hpp>
 
+#include <concepts>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 namespace ferry::fedbiomed::detail {
@@ -17,12 +22,13 @@ inline constexpr std::string_view type_key = "__type__";
 inline constexpr std::string_view value_key = "value";
 
 /// True for an integer of the wire that a `std::int64_t` can't hold.
-inline bool beyond_int64(const message& m) {
-    return m.is_number_unsigned() && m.get<std::uint64_t>() > std::uint64_t{std::numeric_limits<std::int64_t>::max()};
+bool beyond_int64(const std::same_as<message> auto& m) {
+    return m.is_number_unsigned() &&
+           m.template get<std::uint64_t>() > std::uint64_t{std::numeric_limits<std::int64_t>::max()};
 }
 
 /// "a string", "a map", ...: nlohmann's words don't tell an integer from a float.
-inline std::string kind_of(const message& m) {
+std::string kind_of(const std::same_as<message> auto& m) {
     switch (m.type()) {
         case message::value_t::null: return "nil";
         case message::value_t::boolean: return "a bool";
@@ -39,27 +45,28 @@ inline std::string kind_of(const message& m) {
 }
 
 /// An extension is no binary to the original.
-inline bool is_bin(const message& m) { return m.is_binary() && !m.get_binary().has_subtype(); }
+bool is_bin(const std::same_as<message> auto& m) { return m.is_binary() && !m.get_binary().has_subtype(); }
 
-inline message tagged(std::string_view type, message value) {
-    message m = message::object();
+template <std::same_as<message> M = message>
+M tagged(std::string_view type, std::type_identity_t<M> value) {
+    M m = M::object();
     m[std::string(type_key)] = type;
     m[std::string(value_key)] = std::move(value);
     return m;
 }
 
 /// The T of a tagged value; empty for anything else.
-inline std::string tag_of(const message& m) {
+std::string tag_of(const std::same_as<message> auto& m) {
     if (!m.is_object() || !m.contains(value_key)) return {};
     const auto type = m.find(type_key);
-    return type != m.end() && type->is_string() ? type->get<std::string>() : std::string();
+    return type != m.end() && type->is_string() ? type->template get<std::string>() : std::string();
 }
 
 /// The V of a tagged value.
-inline const message& tagged_value(const message& m) { return *m.find(value_key); }
+const message& tagged_value(const std::same_as<message> auto& m) { return *m.find(value_key); }
 
 /// For error texts: "a tuple", "a np.ndarray" or the kind.
-inline std::string what_is(const message& m) {
+std::string what_is(const std::same_as<message> auto& m) {
     const auto tag = tag_of(m);
     return tag.empty() ? kind_of(m) : "a " + tag;
 }

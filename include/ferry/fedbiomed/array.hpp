@@ -140,16 +140,16 @@ inline void check_array(array& a, errc code) {
 
 inline constexpr std::array<std::string_view, 3> array_tags{"np.ndarray", "torch.Tensor", "np.generic"};
 
-inline std::vector<std::size_t> read_shape(const message& m, const std::string& tag) {
+std::vector<std::size_t> read_shape(const std::same_as<message> auto& m, const std::string& tag) {
     if (!m.is_array()) undecodable("the shape of a " + tag + " must be an array, is " + kind_of(m));
     std::vector<std::size_t> shape;
     shape.reserve(m.size());
     for (const auto& extent : m) {
-        if (!extent.is_number_unsigned() && !(extent.is_number_integer() && extent.get<std::int64_t>() >= 0)) {
+        if (!extent.is_number_unsigned() && !(extent.is_number_integer() && extent.template get<std::int64_t>() >= 0)) {
             undecodable("the shape of a " + tag + " must hold integers from 0 on, holds " +
                         (extent.is_number() ? extent.dump() : kind_of(extent)));
         }
-        shape.push_back(extent.get<std::size_t>());
+        shape.push_back(extent.template get<std::size_t>());
     }
     return shape;
 }
@@ -159,7 +159,8 @@ inline std::vector<std::size_t> read_shape(const message& m, const std::string& 
 /// The array in a message; shares its memory. A known dtype gets its plain name ("float32" for "torch.float32" and for
 /// "<f4"), and its data is checked against the shape; an unknown one is handed over as it came. Throws
 /// `error{decode_failed}` for anything that is no array.
-inline array as_array(const message& m) {
+template <std::same_as<message> M = message>
+array as_array(const std::type_identity_t<M>& m) {
     const auto tag = detail::tag_of(m);
     const auto at = std::ranges::find(detail::array_tags, tag);
     if (at == detail::array_tags.end()) detail::undecodable("wanted an array, got " + detail::what_is(m));
@@ -171,8 +172,8 @@ inline array as_array(const message& m) {
         !parts[1].is_string()) {
         detail::undecodable("the value of a " + tag + " must be [binary, dtype" + (has_shape ? ", shape]" : "]"));
     }
-    a.data = parts[0].get<bytes>();
-    a.dtype = parts[1].get<std::string>();
+    a.data = parts[0].template get<bytes>();
+    a.dtype = parts[1].template get<std::string>();
     if (has_shape) a.shape = detail::read_shape(parts[2], tag);
     detail::check_array(a, errc::decode_failed);
     return a;
@@ -180,15 +181,16 @@ inline array as_array(const message& m) {
 
 /// The message for an array; shares its memory. Throws `error{invalid_argument}` where its data, shape and kind contradict
 /// each other.
-inline message to_message(array a) {
+template <std::same_as<message> M = message>
+M to_message(array a) {
     detail::check_array(a, errc::invalid_argument);
-    message parts = message::array({std::move(a.data), std::move(a.dtype)});
+    M parts = M::array({std::move(a.data), std::move(a.dtype)});
     if (a.kind != array_kind::generic) {
         parts.push_back(std::move(a.shape));
     } else if (!a.shape.empty()) {
         throw error(errc::invalid_argument, "fedbiomed: an np.generic has no shape: say ndarray");
     }
-    return detail::tagged(detail::array_tags[static_cast<std::size_t>(a.kind)], std::move(parts));
+    return detail::tagged<M>(detail::array_tags[static_cast<std::size_t>(a.kind)], std::move(parts));
 }
 
 /// An array of `T`s to look at. It may be copied and kept: it keeps the memory alive.

@@ -138,17 +138,19 @@ private:
 };
 
 /// A plain integer inside -2^63 ... 2^64-1, else the tagged binary.
-inline message to_message(const big_integer& value) {
-    if (!value.fits_msgpack()) return detail::tagged("int", value.to_twos_complement());
+template <std::same_as<message> M = message>
+M to_message(const big_integer& value) {
+    if (!value.fits_msgpack()) return detail::tagged<M>("int", value.to_twos_complement());
     std::uint64_t magnitude = 0;
     for (const auto byte : value.magnitude()) magnitude = magnitude << 8 | byte;
-    return value.negative() ? message(static_cast<std::int64_t>(0 - magnitude)) : message(magnitude);
+    return value.negative() ? M(static_cast<std::int64_t>(0 - magnitude)) : M(magnitude);
 }
 
 /// The value of a plain integer or of a tagged one. Throws `error{decode_failed}` for anything else.
-inline big_integer as_big_integer(const message& m) {
-    if (m.is_number_unsigned()) return m.get<std::uint64_t>();
-    if (m.is_number_integer()) return m.get<std::int64_t>();
+template <std::same_as<message> M = message>
+big_integer as_big_integer(const std::type_identity_t<M>& m) {
+    if (m.is_number_unsigned()) return m.template get<std::uint64_t>();
+    if (m.is_number_integer()) return m.template get<std::int64_t>();
     if (detail::tag_of(m) != "int" || !detail::is_bin(detail::tagged_value(m))) {
         detail::undecodable("wanted an integer, got " + detail::what_is(m));
     }

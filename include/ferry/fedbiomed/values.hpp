@@ -7,16 +7,21 @@
 #include <ferry/message.hpp>
 
 #include <string>
+#include <type_traits>
 #include <utility>
 
 namespace ferry::fedbiomed {
 
 /// The T of a tagged value: "tuple", "np.ndarray", "Vector", ...; empty for any other value.
-inline std::string type_of(const message& m) { return detail::tag_of(m); }
+template <std::same_as<message> M = message>
+std::string type_of(const std::type_identity_t<M>& m) {
+    return detail::tag_of(m);
+}
 
 namespace detail {
 
-inline message tagged_array(const char* type, message items) {
+template <std::same_as<message> M>
+M tagged_array(const char* type, M items) {
     if (items.is_array()) return tagged(type, std::move(items));
     throw error(errc::invalid_argument, "fedbiomed: a " + std::string(type) + " is made of an array, not of " +
                                             kind_of(items) + ": say message::array({...})");
@@ -25,15 +30,22 @@ inline message tagged_array(const char* type, message items) {
 }  // namespace detail
 
 /// A Python tuple of the items of an array. Throws `error{invalid_argument}` for anything but an array.
-inline message tuple(message items) { return detail::tagged_array("tuple", std::move(items)); }
+template <std::same_as<message> M = message>
+M tuple(std::type_identity_t<M> items) {
+    return detail::tagged_array("tuple", std::move(items));
+}
 
 /// A Python set of the items of an array, which should differ. Throws `error{invalid_argument}` for anything but an array.
-inline message set(message items) { return detail::tagged_array("set", std::move(items)); }
+template <std::same_as<message> M = message>
+M set(std::type_identity_t<M> items) {
+    return detail::tagged_array("set", std::move(items));
+}
 
 /// The items of a tuple, a set or an array; a part of `m`. Throws `error{decode_failed}` for anything else.
-inline const message& items_of(const message& m) {
+template <std::same_as<message> M = message>
+const M& items_of(const std::type_identity_t<M>& m) {
     if (m.is_array()) return m;
-    const auto type = type_of(m);
+    const auto type = detail::tag_of(m);
     if (type != "tuple" && type != "set") {
         detail::undecodable("wanted a tuple, a set or an array, got " + detail::what_is(m));
     }
@@ -46,14 +58,18 @@ inline const message& items_of(const message& m) {
 const message& items_of(const message&&) = delete;
 
 /// The original's enumerator of a metric, by its name: "ACCURACY", "F1_SCORE", ...
-inline message metric_type(std::string name) { return detail::tagged("MetricTypes", std::move(name)); }
+template <std::same_as<message> M = message>
+M metric_type(std::string name) {
+    return detail::tagged<M>("MetricTypes", std::move(name));
+}
 
 /// The name of a metric's enumerator. Throws `error{decode_failed}` for anything else.
-inline std::string metric_type_of(const message& m) {
-    if (type_of(m) != "MetricTypes" || !detail::tagged_value(m).is_string()) {
+template <std::same_as<message> M = message>
+std::string metric_type_of(const std::type_identity_t<M>& m) {
+    if (detail::tag_of(m) != "MetricTypes" || !detail::tagged_value(m).is_string()) {
         detail::undecodable("wanted MetricTypes with a name, got " + detail::what_is(m));
     }
-    return detail::tagged_value(m).get<std::string>();
+    return detail::tagged_value(m).template get<std::string>();
 }
 
 }  // namespace ferry::fedbiomed
