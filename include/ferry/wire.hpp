@@ -23,6 +23,7 @@
 
 #include <array>
 #include <chrono>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
@@ -59,7 +60,8 @@ inline grpc::Slice borrow(const bytes& run) {
 }  // namespace detail
 
 /// Writes one chunk whose data are the given runs' bytes. The buffer's slices keep the runs' owners alive.
-inline void write_chunk(grpc::ByteBuffer& out, const chunk& part, const payload& content, std::uint64_t offset) {
+template <std::same_as<grpc::ByteBuffer> Buffer>
+void write_chunk(Buffer& out, const chunk& part, const payload& content, std::uint64_t offset) {
     std::array<std::uint8_t, 18> header;
     auto* end = header.data();
     *end++ = detail::size_tag;
@@ -188,7 +190,8 @@ inline errc to_errc(const grpc::Status& status) {
 namespace detail {
 
 /// The text of a log line as a Python researcher reads it: JSON with the time and the rest.
-inline std::string to_log_text(const log_line& line) {
+template <class Json = nlohmann::json>
+std::string to_log_text(const log_line& line) {
     using namespace std::chrono;
     const auto now = system_clock::now();
     const auto seconds = system_clock::to_time_t(now);
@@ -197,29 +200,31 @@ inline std::string to_log_text(const log_line& line) {
     std::array<char, 64> time{};
     const auto length = std::strftime(time.data(), time.size(), "%Y-%m-%d %H:%M:%S", &parts);
     const auto fraction = std::to_string(1000 + duration_cast<milliseconds>(now.time_since_epoch()).count() % 1000);
-    const nlohmann::json all = {{"asctime", std::string(time.data(), length) + "," + fraction.substr(1)},
-                                {"node_id", line.node_id},
-                                {"name", "ferry"},
-                                {"level", line.level},
-                                {"message", line.message}};
-    return all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    const Json all = {{"asctime", std::string(time.data(), length) + "," + fraction.substr(1)},
+                      {"node_id", line.node_id},
+                      {"name", "ferry"},
+                      {"level", line.level},
+                      {"message", line.message}};
+    return all.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 /// The text that `to_log_text` was given. What another make of node sent stays as it is.
-inline std::string from_log_text(const std::string& text) {
+template <class Json = nlohmann::json>
+std::string from_log_text(const std::string& text) {
     if (text.find("\"ferry\"") == std::string::npos) return text;
-    const auto all = nlohmann::json::parse(text, nullptr, false);
+    const auto all = Json::parse(text, nullptr, false);
     if (!all.is_object() || all.size() != 5) return text;
     const auto name = all.find("name"), message = all.find("message");
     const bool own = name != all.end() && *name == "ferry" && message != all.end() && message->is_string();
-    return own ? message->get<std::string>() : text;
+    return own ? message->template get<std::string>() : text;
 }
 
 }  // namespace detail
 
 /// Feedback as the protocol's message, and back. An empty message is no feedback.
-inline researcher::FeedbackMessage to_proto(const feedback& from, const std::string& researcher_id) {
-    researcher::FeedbackMessage out;
+template <class Proto = researcher::FeedbackMessage>
+Proto to_proto(const feedback& from, const std::string& researcher_id) {
+    Proto out;
     out.set_protocol_version(protocol_version);
     if (!researcher_id.empty()) out.set_researcher_id(researcher_id);
     if (const auto* line = std::get_if<log_line>(&from)) {
@@ -248,7 +253,8 @@ inline researcher::FeedbackMessage to_proto(const feedback& from, const std::str
     return out;
 }
 
-inline bool from_proto(const researcher::FeedbackMessage& from, feedback& out) {
+template <std::same_as<researcher::FeedbackMessage> Proto>
+bool from_proto(const Proto& from, feedback& out) {
     if (from.has_log()) {
         out = log_line{from.log().node_id(), from.log().level(), detail::from_log_text(from.log().msg())};
         return true;
