@@ -17,15 +17,16 @@ namespace ferry::detail {
 
 inline instant now() { return {std::chrono::steady_clock::now(), std::chrono::system_clock::now()}; }
 
-class alarm {
+template <class Clock>
+class basic_alarm {
 public:
-    using time_point = std::chrono::steady_clock::time_point;
+    using time_point = typename Clock::time_point;
 
     /// `ring` runs on the alarm's thread and may call `at`; it must not stop the alarm.
-    explicit alarm(std::function<void()> ring) : ring_(std::move(ring)), thread_([this] { run(); }) {}
-    alarm(const alarm&) = delete;
-    alarm& operator=(const alarm&) = delete;
-    ~alarm() { stop(); }
+    explicit basic_alarm(std::function<void()> ring) : ring_(std::move(ring)), thread_([this] { run(); }) {}
+    basic_alarm(const basic_alarm&) = delete;
+    basic_alarm& operator=(const basic_alarm&) = delete;
+    ~basic_alarm() { stop(); }
 
     /// Rings at `when` at the latest; an earlier ring takes its place.
     void at(time_point when) {
@@ -51,7 +52,7 @@ private:
         while (!stopped_) {
             if (next_ == time_point::max()) {
                 changed_.wait(lock);
-            } else if (std::chrono::steady_clock::now() < next_) {
+            } else if (Clock::now() < next_) {
                 changed_.wait_until(lock, time_point(next_));
             } else {
                 next_ = time_point::max();
@@ -69,5 +70,7 @@ private:
     bool stopped_ = false;
     std::thread thread_;
 };
+
+using alarm = basic_alarm<std::chrono::steady_clock>;
 
 }  // namespace ferry::detail

@@ -21,12 +21,14 @@
 
 namespace ferry::detail {
 
-class executor {
+/// `Job` is called without arguments; the alias below is for what users hand over.
+template <class Job>
+class basic_executor {
 public:
-    using job = std::function<void()>;
+    using job = Job;
 
     /// `on_throw(text)` is told of a job that threw.
-    executor(std::size_t threads, std::function<void(const std::string&)> on_throw)
+    basic_executor(std::size_t threads, std::function<void(const std::string&)> on_throw)
         : shared_(std::make_shared<shared>()) {
         shared_->on_throw = std::move(on_throw);
         threads = std::max<std::size_t>(1, threads);
@@ -35,9 +37,9 @@ public:
             threads_.emplace_back([s = shared_] { s->run(); });
         }
     }
-    executor(const executor&) = delete;
-    executor& operator=(const executor&) = delete;
-    ~executor() { stop(std::chrono::steady_clock::now()); }
+    basic_executor(const basic_executor&) = delete;
+    basic_executor& operator=(const basic_executor&) = delete;
+    ~basic_executor() { stop(std::chrono::steady_clock::now()); }
 
     /// Never waits. False after `stop`: the job is dropped.
     bool post(const std::string& strand, job work) { return shared_->post(strand, std::move(work), 0).has_value(); }
@@ -175,5 +177,7 @@ private:
     std::shared_ptr<shared> shared_;
     std::vector<std::thread> threads_;
 };
+
+using executor = basic_executor<std::function<void()>>;
 
 }  // namespace ferry::detail

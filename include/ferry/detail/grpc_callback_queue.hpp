@@ -18,11 +18,12 @@
 namespace ferry::detail {
 
 /// Cheap after the first time. From any thread but gRPC's.
-inline void keep_callback_queue() {
+template <class Stub = grpc::GenericStub>
+void keep_callback_queue() {
     struct user {
         // Without credentials gRPC makes a channel that leads nowhere; a call over it ends at once, and the channel keeps
         // the queue from then on.
-        grpc::GenericStub stub{grpc::CreateChannel("", std::shared_ptr<grpc::ChannelCredentials>())};
+        Stub stub{grpc::CreateChannel("", std::shared_ptr<grpc::ChannelCredentials>())};
         user() {
             grpc::ClientContext context;
             const grpc::Slice nothing;

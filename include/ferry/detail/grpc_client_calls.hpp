@@ -84,7 +84,8 @@ public:
     task_poll(std::shared_ptr<client_calls_host> host, std::uint64_t id, chunk_limits limits)
         : client_call(std::move(host), id), chunks_(limits) {}
 
-    void open(grpc::GenericStub& stub, const std::string& node, std::string_view format,
+    template <class Stub>
+    void open(Stub& stub, const std::string& node, std::string_view format,
               std::chrono::system_clock::time_point deadline) {
         researcher::TaskRequest request;
         request.set_node(node);
@@ -155,7 +156,8 @@ class reply_upload final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc
 public:
     reply_upload(std::shared_ptr<client_calls_host> host, std::uint64_t id) : client_call(std::move(host), id) {}
 
-    void open(grpc::GenericStub& stub, std::string_view format) {
+    template <class Stub>
+    void open(Stub& stub, std::string_view format) {
         const std::lock_guard lock(mutex_);
         if (!begin()) return;
         announce_format(context_, format);
@@ -249,7 +251,8 @@ class feedback_call final : public grpc::ClientUnaryReactor, public client_call<
 public:
     feedback_call(std::shared_ptr<client_calls_host> host, std::uint64_t id) : client_call(std::move(host), id) {}
 
-    void open(grpc::GenericStub& stub, const std::string& content, std::chrono::system_clock::time_point deadline) {
+    template <class Stub>
+    void open(Stub& stub, const std::string& content, std::chrono::system_clock::time_point deadline) {
         const grpc::Slice slice(content);
         const std::lock_guard lock(mutex_);
         if (!begin()) return;

@@ -31,23 +31,27 @@
 
 namespace ferry::detail {
 
-class reply_call;
+class reply_call_host;
+template <class Host>
+class basic_reply_call;
+using reply_call = basic_reply_call<reply_call_host>;
 
 /// The uploads of one server. `wake_at(time)` is asked for a call of `time_passed` then.
-class upload_guard {
+template <class Call>
+class basic_upload_guard {
 public:
-    using gate = upload_gate<reply_call>;
-    using entry = gate::entry;
-    using time_point = gate::time_point;
-    using calls = std::vector<std::shared_ptr<reply_call>>;
+    using gate = upload_gate<Call>;
+    using entry = typename gate::entry;
+    using time_point = typename gate::time_point;
+    using calls = std::vector<std::shared_ptr<Call>>;
 
-    upload_guard(inbound_limits limits, chunk_limits message, std::function<void(time_point)> wake_at)
+    basic_upload_guard(inbound_limits limits, chunk_limits message, std::function<void(time_point)> wake_at)
         : message_(message), wake_at_(std::move(wake_at)), gate_(limits) {}
 
     const chunk_limits& message_limits() const noexcept { return message_; }
 
     /// Nothing where the upload is refused.
-    std::optional<entry> open(reply_call* of) {
+    std::optional<entry> open(Call* of) {
         entry made;
         bool opened = false;
         run([&](time_point now, auto&) { opened = !stopped_ && gate_.open(of, now, made); });
@@ -107,6 +111,8 @@ private:
     bool stopped_ = false;
 };
 
+using upload_guard = basic_upload_guard<reply_call>;
+
 /// Who uploads report to, from gRPC's threads; must not block.
 class reply_call_host {
 public:
@@ -118,10 +124,13 @@ public:
 };
 
 /// One upload; several replies may follow one another in it. The next is read once the one before was answered.
-class reply_call final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
-                         public std::enable_shared_from_this<reply_call> {
+template <class Host>
+class basic_reply_call final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
+                               public std::enable_shared_from_this<basic_reply_call<Host>> {
+    using guard = basic_upload_guard<basic_reply_call>;
+
 public:
-    reply_call(std::shared_ptr<reply_call_host> host, peer_info peer, grpc::ByteBuffer* response)
+    basic_reply_call(std::shared_ptr<Host> host, peer_info peer, grpc::ByteBuffer* response)
         : host_(std::move(host)), peer_(std::move(peer)), guard_(host_->uploads()), chunks_(guard_.message_limits()) {
         *response = wire::empty_message();
     }
@@ -130,7 +139,7 @@ public:
 
     void open() {
         const std::lock_guard lock(mutex_);
-        self_ = shared_from_this();
+        self_ = this->shared_from_this();
         entry_ = guard_.open(this);
         if (entry_) return StartRead(&in_);
         finish(wire::to_status(errc::queue_full, "the server takes no more uploads for now"));
@@ -145,7 +154,7 @@ public:
 
     /// The reply that was received has been dealt with.
     void answer(errc reason, const std::string& text) {
-        upload_guard::calls others;
+        typename guard::calls others;
         {
             const std::lock_guard lock(mutex_);
             if (reason != errc::ok) return finish(wire::to_status(reason, text));
@@ -222,23 +231,24 @@ private:
         if (!std::exchange(over_, true)) Finish(how);
     }
 
-    const std::shared_ptr<reply_call_host> host_;
+    const std::shared_ptr<Host> host_;
     const peer_info peer_;
-    upload_guard& guard_;
+    guard& guard_;
     std::mutex mutex_;
-    std::shared_ptr<reply_call> self_;
-    std::optional<upload_guard::entry> entry_;
+    std::shared_ptr<basic_reply_call> self_;
+    std::optional<typename guard::entry> entry_;
     grpc::ByteBuffer in_;
     chunk_assembler chunks_;
     bool over_ = false;
 };
 
+template <class Call>
 template <class Step>
-upload_guard::calls upload_guard::run(Step&& step) {
+typename basic_upload_guard<Call>::calls basic_upload_guard<Call>::run(Step&& step) {
     calls go_on;
     std::optional<time_point> wake;
     {
-        const auto read_on = [&](reply_call& each) { go_on.push_back(each.shared_from_this()); };
+        const auto read_on = [&](Call& each) { go_on.push_back(each.shared_from_this()); };
         const std::lock_guard lock(mutex_);
         step(now().steady, read_on);
         if (const auto when = gate_.next_wake(); when < announced_) wake = announced_ = when;
@@ -247,7 +257,8 @@ upload_guard::calls upload_guard::run(Step&& step) {
     return go_on;
 }
 
-inline void upload_guard::time_passed() {
+template <class Call>
+void basic_upload_guard<Call>::time_passed() {
     const auto late = run([&](time_point now, auto& collect) {
         gate_.time_passed(now, collect);
         announced_ = time_point::max();
@@ -255,7 +266,8 @@ inline void upload_guard::time_passed() {
     for (const auto& each : late) each->end(errc::idle_timeout, "the upload stood still");
 }
 
-inline void upload_guard::stop() {
+template <class Call>
+void basic_upload_guard<Call>::stop() {
     const auto open = run([&](time_point, auto& collect) {
         stopped_ = true;
         gate_.for_each(collect);

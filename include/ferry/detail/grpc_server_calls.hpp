@@ -31,7 +31,10 @@ namespace ferry::detail {
 
 inline constexpr std::size_t max_node_id_bytes = 1024;
 
-class poll_call;
+class server_calls_host;
+template <class Host>
+class basic_poll_call;
+using poll_call = basic_poll_call<server_calls_host>;
 
 /// Who the calls report to, from gRPC's threads; must not block.
 class server_calls_host : public reply_call_host {
@@ -47,10 +50,11 @@ public:
 };
 
 /// One long poll.
-class poll_call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
-                        public std::enable_shared_from_this<poll_call> {
+template <class Host>
+class basic_poll_call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                              public std::enable_shared_from_this<basic_poll_call<Host>> {
 public:
-    poll_call(std::shared_ptr<server_calls_host> host, std::string node, std::string connection)
+    basic_poll_call(std::shared_ptr<Host> host, std::string node, std::string connection)
         : host_(std::move(host)), node_(std::move(node)), connection_(std::move(connection)) {}
 
     const std::string& node() const noexcept { return node_; }
@@ -60,16 +64,16 @@ public:
     void open() {
         {
             const std::lock_guard lock(mutex_);
-            self_ = shared_from_this();
+            self_ = this->shared_from_this();
             StartSendInitialMetadata();  // tells the node that it is heard
         }
-        host_->poll_opened(shared_from_this());
+        host_->poll_opened(this->shared_from_this());
     }
 
     void refuse(const grpc::Status& why) {
         {
             const std::lock_guard lock(mutex_);
-            self_ = shared_from_this();
+            self_ = this->shared_from_this();
         }
         finish(why);
     }
@@ -77,7 +81,7 @@ public:
     /// Writes a range; a content that is not in memory is read first. After the last chunk the call ends well.
     void send(const std::shared_ptr<const payload>& content, const chunk& part) {
         if (content->in_memory()) return write(*content, part.offset, part);
-        content->read(part.offset, part.length, [self = shared_from_this(), part](range_result range) {
+        content->read(part.offset, part.length, [self = this->shared_from_this(), part](range_result range) {
             if (range.code == errc::ok && range.data.size() == part.length) return self->write(range.data, 0, part);
             self->host_->poll_broken(self, errc::source_failed, range.text.empty() ? "a range came short" : range.text);
         });
@@ -133,11 +137,11 @@ private:
         self->host_->poll_closed(self, clean);
     }
 
-    const std::shared_ptr<server_calls_host> host_;
+    const std::shared_ptr<Host> host_;
     const std::string node_;
     const std::string connection_;
     std::mutex mutex_;
-    std::shared_ptr<poll_call> self_;
+    std::shared_ptr<basic_poll_call> self_;
     grpc::ByteBuffer out_;
     bool over_ = false;   // Finish is under way
     bool whole_ = false;  // ... together with the last chunk
@@ -145,19 +149,20 @@ private:
 };
 
 /// The service, to be registered with one gRPC server.
-class researcher_service final
+template <class Host>
+class basic_researcher_service final
     : public researcher::ResearcherService::WithRawCallbackMethod_GetTaskUnary<
           researcher::ResearcherService::WithRawCallbackMethod_ReplyTask<
               researcher::ResearcherService::WithCallbackMethod_Feedback<researcher::ResearcherService::Service>>> {
 public:
-    researcher_service(std::shared_ptr<server_calls_host> host, format_check format)
+    basic_researcher_service(std::shared_ptr<Host> host, format_check format)
         : host_(std::move(host)), format_(std::move(format)) {}
 
     grpc::ServerWriteReactor<grpc::ByteBuffer>* GetTaskUnary(grpc::CallbackServerContext* context,
                                                              const grpc::ByteBuffer* request) override {
         researcher::TaskRequest asked;
         const bool valid = wire::parse(*request, asked);
-        const auto call = std::make_shared<poll_call>(host_, asked.node(), context->peer());
+        const auto call = std::make_shared<basic_poll_call<Host>>(host_, asked.node(), context->peer());
         if (!valid || asked.node().empty() || asked.node().size() > max_node_id_bytes) {
             call->refuse(wire::to_status(errc::protocol_error, "a poll must name its node, by at most 1024 bytes"));
         } else if (!host_->admits(asked.node(), host_->peer_of(*context))) {
@@ -172,7 +177,8 @@ public:
 
     grpc::ServerReadReactor<grpc::ByteBuffer>* ReplyTask(grpc::CallbackServerContext* context,
                                                          grpc::ByteBuffer* response) override {
-        const auto call = std::make_shared<reply_call>(host_, host_->peer_of(*context), response);
+        const auto call =
+            std::make_shared<basic_reply_call<reply_call_host>>(host_, host_->peer_of(*context), response);
         if (const auto other = format_.problem(*context, "the node at " + context->peer()); !other.empty()) {
             call->refuse(wire::to_status(errc::protocol_error, other));
         } else {
@@ -197,8 +203,10 @@ public:
     }
 
 private:
-    const std::shared_ptr<server_calls_host> host_;
+    const std::shared_ptr<Host> host_;
     const format_check format_;
 };
+
+using researcher_service = basic_researcher_service<server_calls_host>;
 
 }  // namespace ferry::detail
