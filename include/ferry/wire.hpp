@@ -254,7 +254,7 @@ Proto to_proto(const feedback& from, const std::string& researcher_id) {
 }
 
 template <std::same_as<researcher::FeedbackMessage> Proto>
-bool from_proto(const Proto& from, feedback& out) {
+bool from_proto(const Proto& from, std::same_as<feedback> auto& out) {
     if (from.has_log()) {
         out = log_line{from.log().node_id(), from.log().level(), detail::from_log_text(from.log().msg())};
         return true;

@@ -24,14 +24,15 @@
 
 namespace ferry::detail {
 
-class server_connection {
+template <class Stub>
+class basic_server_connection {
 public:
     struct channels {
-        grpc::GenericStub polls;    // and feedback
-        grpc::GenericStub uploads;  // over a connection of their own, so that nothing waits behind their bulk
+        Stub polls;    // and feedback
+        Stub uploads;  // over a connection of their own, so that nothing waits behind their bulk
     };
 
-    server_connection(researcher_address address, client_identity own, keepalive_options keepalive)
+    basic_server_connection(researcher_address address, client_identity own, keepalive_options keepalive)
         : places_{{address.host, address.port}},
           trust_(std::move(address.trust)),
           own_(std::move(own)),
@@ -82,8 +83,8 @@ private:
             const auto& [host, port] = places_[at_];
             const auto target = to_target(host, port);
             const auto credentials = channel_credentials(trust_, host, port, own_);
-            channels_ = std::make_shared<channels>(channels{grpc::GenericStub(channel(target, credentials)),
-                                                            grpc::GenericStub(channel(target, credentials))});
+            channels_ = std::make_shared<channels>(
+                channels{Stub(channel(target, credentials)), Stub(channel(target, credentials))});
         }
         return channels_;
     }
@@ -113,5 +114,7 @@ private:
     std::size_t at_ = 0;  // of the places
     std::shared_ptr<channels> channels_;
 };
+
+using server_connection = basic_server_connection<grpc::GenericStub>;
 
 }  // namespace ferry::detail

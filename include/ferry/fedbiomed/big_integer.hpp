@@ -19,21 +19,22 @@
 
 namespace ferry::fedbiomed {
 
-/// An integer of any size: a sign and a magnitude.
-class big_integer {
+/// An integer of any size: a sign and a magnitude. See `big_integer`, which keeps the magnitude in a vector of bytes.
+template <class Magnitude>
+class basic_big_integer {
 public:
     /// Zero.
-    big_integer() = default;
+    basic_big_integer() = default;
 
-    big_integer(std::unsigned_integral auto value) : big_integer(false, value) {}
-    big_integer(std::signed_integral auto value)
-        : big_integer(value < 0,
-                      value < 0 ? 0 - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value)) {}
+    basic_big_integer(std::unsigned_integral auto value) : basic_big_integer(false, value) {}
+    basic_big_integer(std::signed_integral auto value)
+        : basic_big_integer(value < 0,
+                            value < 0 ? 0 - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value)) {}
 
     /// From decimal digits, with a sign or without one. Takes time in the square of their number. Throws
     /// `error{invalid_argument}` for any other text.
-    static big_integer from_text(std::string_view text) {
-        big_integer made;
+    static basic_big_integer from_text(std::string_view text) {
+        basic_big_integer made;
         auto digits = text;
         if (!digits.empty() && (digits.front() == '-' || digits.front() == '+')) {
             made.negative_ = digits.front() == '-';
@@ -48,8 +49,8 @@ public:
     }
 
     /// From big-endian two's complement of any length; zero for no bytes.
-    static big_integer from_twos_complement(std::span<const std::uint8_t> run) {
-        big_integer made;
+    static basic_big_integer from_twos_complement(std::span<const std::uint8_t> run) {
+        basic_big_integer made;
         made.magnitude_.assign(run.begin(), run.end());
         made.negative_ = !run.empty() && (run.front() & 0x80U) != 0;
         if (made.negative_) negate(made.magnitude_);
@@ -59,7 +60,7 @@ public:
 
     /// Big-endian two's complement in ceil(bits/8)+1 bytes, where the magnitude has that many bits.
     bytes to_twos_complement() const {
-        std::vector<std::uint8_t> run{0};
+        Magnitude run{0};
         run.insert(run.end(), magnitude_.begin(), magnitude_.end());
         if (negative_) negate(run);
         return bytes::own(std::move(run));
@@ -87,10 +88,10 @@ public:
                std::all_of(magnitude_.begin() + 1, magnitude_.end(), [](std::uint8_t byte) { return byte == 0; });
     }
 
-    friend bool operator==(const big_integer&, const big_integer&) = default;
+    friend bool operator==(const basic_big_integer&, const basic_big_integer&) = default;
 
 private:
-    big_integer(bool negative, std::uint64_t magnitude) : negative_(negative) {
+    basic_big_integer(bool negative, std::uint64_t magnitude) : negative_(negative) {
         for (int shift = 56; shift >= 0; shift -= 8)
             magnitude_.push_back(static_cast<std::uint8_t>(magnitude >> shift));
         normalise();
@@ -112,7 +113,7 @@ private:
     }
 
     /// Leaves the quotient without leading zeros; returns the remainder.
-    static std::uint32_t divide_by_ten(std::vector<std::uint8_t>& digits) {
+    static std::uint32_t divide_by_ten(Magnitude& digits) {
         std::uint32_t remainder = 0;
         for (auto& byte : digits) {
             const std::uint32_t part = remainder * 256 + byte;
@@ -124,7 +125,7 @@ private:
     }
 
     /// Two's complement within the same length.
-    static void negate(std::vector<std::uint8_t>& run) {
+    static void negate(Magnitude& run) {
         std::uint32_t carry = 1;
         for (auto byte = run.rbegin(); byte != run.rend(); ++byte) {
             carry += static_cast<std::uint8_t>(~*byte);
@@ -133,9 +134,11 @@ private:
         }
     }
 
-    std::vector<std::uint8_t> magnitude_;
+    Magnitude magnitude_;  // big-endian, without leading zeros
     bool negative_ = false;
 };
+
+using big_integer = basic_big_integer<std::vector<std::uint8_t>>;
 
 /// A plain integer inside -2^63 ... 2^64-1, else the tagged binary.
 template <std::same_as<message> M = message>
