@@ -2,6 +2,7 @@
 // Holds a step's effects until the core is unlocked. The memory is kept by the thread between steps; steps may nest.
 #pragma once
 
+#include <cstddef>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -30,12 +31,20 @@ public:
     /// For variants: hands each effect to `perform`, in order.
     template <class Perform>
     void perform(Perform&& perform) {
-        for (auto& each : effects_) {
-            std::visit([&](auto& effect) { perform(std::move(effect)); }, each);
-        }
+        for (auto& each : effects_) visit(each, perform, std::make_index_sequence<std::variant_size_v<Effect>>());
     }
 
 private:
+    // As std::visit does, whose table of so many alternatives takes compilers several times as long.
+    template <class Perform, std::size_t... Indices>
+    static void visit(Effect& each, Perform& perform, std::index_sequence<Indices...>) {
+        const auto perform_if = [&](auto* effect) {
+            if (effect) perform(std::move(*effect));
+            return effect != nullptr;
+        };
+        static_cast<void>((... || perform_if(std::get_if<Indices>(&each))));
+    }
+
     static std::vector<Effect>& spare() {
         static thread_local std::vector<Effect> kept;
         return kept;
