@@ -35,32 +35,35 @@ inline void from_json(const message& m, bytes& value) { value = m.get_ref<const 
 template <class M>
 struct message_traits;
 
-template <>
-struct message_traits<message> {
-    static std::string request_id(const message& m) { return text(m, "request_id"); }
-    static std::string node_id(const message& m) { return text(m, "node_id"); }
-    static void set_request_id(message& m, const std::string& id) { set(m, "request_id", id); }
-    static void set_node_id(message& m, const std::string& id) { set(m, "node_id", id); }
+namespace detail {
+
+/// A template, so that it is compiled only where it is used.
+template <class Json>
+struct message_by_keys {
+    static std::string request_id(const Json& m) { return text(m, "request_id"); }
+    static std::string node_id(const Json& m) { return text(m, "node_id"); }
+    static void set_request_id(Json& m, const std::string& id) { set(m, "request_id", id); }
+    static void set_node_id(Json& m, const std::string& id) { set(m, "node_id", id); }
 
     /// Of Fed-BioMed's messages, which hold it beside their fields.
-    static std::string class_name(const message& m) {
+    static std::string class_name(const Json& m) {
         const auto type = m.is_object() ? m.find("__type_message__") : m.end();
         return type != m.end() ? text(*type, "class") : std::string();
     }
 
     /// Only Fed-BioMed's OverlayMessage goes from node to node.
-    static std::string destination(const message& m) {
+    static std::string destination(const Json& m) {
         return class_name(m) == "OverlayMessage" ? text(m, "dest_node_id") : std::string();
     }
 
 private:
-    static std::string text(const message& m, const char* key) {
+    static std::string text(const Json& m, const char* key) {
         if (!m.is_object()) return {};
         const auto found = m.find(key);
-        return found != m.end() && found->is_string() ? found->get<std::string>() : std::string();
+        return found != m.end() && found->is_string() ? found->template get<std::string>() : std::string();
     }
 
-    static void set(message& m, const char* key, const std::string& id) {
+    static void set(Json& m, const char* key, const std::string& id) {
         if (!m.is_object() && !m.is_null()) {
             throw error(errc::invalid_argument,
                         std::string("a message that is a ") + m.type_name() + " can't carry a " + key + ": send a map");
@@ -68,6 +71,11 @@ private:
         m[key] = id;
     }
 };
+
+}  // namespace detail
+
+template <>
+struct message_traits<message> : detail::message_by_keys<message> {};
 
 /// What the concepts ask for, one by one.
 namespace provides {

@@ -148,7 +148,7 @@ public:
     /// In place of `open`.
     void refuse(const grpc::Status& why) {
         const std::lock_guard lock(mutex_);
-        self_ = shared_from_this();
+        self_ = this->shared_from_this();
         finish(why);
     }
 

@@ -19,7 +19,9 @@
 
 namespace ferry::detail {
 
-/// Knows no struct, so that its code serves all of them.
+/// Knows no struct, so that its code serves all of them. `Message` is always `message`: what uses it is compiled only where it
+/// is used.
+template <class Message = message>
 class field_reader {
 public:
     explicit field_reader(field_place root) : next_(root) {}
@@ -87,7 +89,7 @@ public:
     }
 
 private:
-    using builder = message_builder<message>;
+    using builder = message_builder<Message>;
 
     struct frame {
         field_place place;
@@ -130,7 +132,7 @@ private:
     bool pass_on(bool (builder::*event)(Arguments...), Given&&... given) {
         if (!(inner_.*event)(std::forward<Given>(given)...)) return fail(where() + ": " + inner_.problem());
         if (!inner_.complete()) return true;
-        *static_cast<message*>(next_.at) = inner_.take();
+        *static_cast<Message*>(next_.at) = inner_.take();
         in_message_ = false;
         return done();
     }

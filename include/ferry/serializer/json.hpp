@@ -26,10 +26,14 @@
 namespace ferry {
 
 /// A binary in an `nlohmann::json`, for a struct's own `to_json`. Copies.
-inline void to_json(nlohmann::json& j, const bytes& value) {
-    j = nlohmann::json::binary(std::vector<std::uint8_t>(value.begin(), value.end()));
+template <std::same_as<nlohmann::json> Json>
+void to_json(Json& j, const bytes& value) {
+    j = Json::binary(std::vector<std::uint8_t>(value.begin(), value.end()));
 }
-inline void from_json(const nlohmann::json& j, bytes& value) { value = bytes::copy(j.get_binary()); }
+template <std::same_as<nlohmann::json> Json>
+void from_json(const Json& j, bytes& value) {
+    value = bytes::copy(j.get_binary());
+}
 
 namespace detail {
 
@@ -126,7 +130,7 @@ struct json_serializer {
             return built.take();
         } else if constexpr (has_fields<Message>) {
             Message m{};
-            detail::field_reader filled(detail::place_of(m));
+            detail::field_reader<> filled(detail::place_of(m));
             read(run, filled);
             return m;
         } else if constexpr (detail::knows_nlohmann<Message>) {

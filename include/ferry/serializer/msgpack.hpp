@@ -259,7 +259,7 @@ struct msgpack_serializer {
             return built.take();
         } else if constexpr (has_fields<Message>) {
             Message m{};
-            detail::field_reader filled(detail::place_of(m));
+            detail::field_reader<> filled(detail::place_of(m));
             read(run, filled);
             return m;
         } else if constexpr (detail::knows_msgpack<Message>) {
