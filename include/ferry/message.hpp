@@ -22,10 +22,16 @@ using message = nlohmann::basic_json<std::map, std::vector, std::string, bool, s
                                      std::allocator, nlohmann::adl_serializer, bytes>;
 
 /// Makes `m["weights"] = some_bytes` a binary (it would become an array of numbers otherwise). Shares the memory.
-inline void to_json(message& m, const bytes& value) { m = message::binary(value); }
+template <std::same_as<message> Message>
+void to_json(Message& m, const bytes& value) {
+    m = Message::binary(value);
+}
 
 /// Makes `m.get<bytes>()` work. Shares the memory. Throws nlohmann's type error where the value is no binary.
-inline void from_json(const message& m, bytes& value) { value = m.get_ref<const message::binary_t&>(); }
+template <std::same_as<message> Message>
+void from_json(const Message& m, bytes& value) {
+    value = m.template get_ref<const typename Message::binary_t&>();
+}
 
 /// What the transport has to know of a message type: the ids that tie a reply to its request and to its node. Specialise
 /// it for a type of your own. The functions that get an id return an empty string where the message has none.

@@ -148,12 +148,15 @@ private:
     bool cancelled_ = false;
 };
 
-/// The service, to be registered with one gRPC server.
-template <class Host>
-class basic_researcher_service final
-    : public researcher::ResearcherService::WithRawCallbackMethod_GetTaskUnary<
-          researcher::ResearcherService::WithRawCallbackMethod_ReplyTask<
-              researcher::ResearcherService::WithCallbackMethod_Feedback<researcher::ResearcherService::Service>>> {
+/// The service's methods, as gRPC calls them: the two with large messages raw.
+template <class Rpc>
+using callback_methods =
+    typename Rpc::template WithRawCallbackMethod_GetTaskUnary<typename Rpc::template WithRawCallbackMethod_ReplyTask<
+        typename Rpc::template WithCallbackMethod_Feedback<typename Rpc::Service>>>;
+
+/// The service, to be registered with one gRPC server. `Rpc` has a name so that gRPC's handlers are compiled only where a server is.
+template <class Host, class Rpc = researcher::ResearcherService>
+class basic_researcher_service final : public callback_methods<Rpc> {
 public:
     basic_researcher_service(std::shared_ptr<Host> host, format_check format)
         : host_(std::move(host)), format_(std::move(format)) {}

@@ -39,13 +39,15 @@ namespace ferry {
 
 namespace detail {
 
-class msgpack_writer {
+/// A template, as what uses msgpack-cxx is compiled only where it is used.
+template <class Builder>
+class basic_msgpack_writer {
 public:
     static constexpr std::string_view format = "msgpack";
     static constexpr bool takes_any_key = true;
     static constexpr bool has_tags = false;
 
-    explicit msgpack_writer(payload_builder& out) : out_(out), packer_(out) {}
+    explicit basic_msgpack_writer(Builder& out) : out_(out), packer_(out) {}
 
     void null() { packer_.pack_nil(); }
     void boolean(bool v) { v ? packer_.pack_true() : packer_.pack_false(); }
@@ -96,13 +98,15 @@ private:
     }
 
     void body(std::span<const std::uint8_t> v, const std::shared_ptr<const void>& owner) {
-        if (owner && v.size() >= payload_builder::by_reference_from) return out_.append(bytes::borrow(v, owner));
+        if (owner && v.size() >= Builder::by_reference_from) return out_.append(bytes::borrow(v, owner));
         out_.write(reinterpret_cast<const char*>(v.data()), v.size());
     }
 
-    payload_builder& out_;
-    msgpack::packer<payload_builder> packer_;
+    Builder& out_;
+    msgpack::packer<Builder> packer_;
 };
+
+using msgpack_writer = basic_msgpack_writer<payload_builder>;
 
 /// The events of msgpack-cxx's parser, for what builds a message. Binaries become slices of `source`.
 template <class Builder>
@@ -170,15 +174,18 @@ private:
 };
 
 /// msgpack-cxx's packer, for members of the type `bytes`, which it hands on without a copy.
-class msgpack_packer : public msgpack::packer<payload_builder> {
+template <class Builder>
+class basic_msgpack_packer : public msgpack::packer<Builder> {
 public:
-    explicit msgpack_packer(payload_builder& out) : msgpack::packer<payload_builder>(out), writer_(out) {}
+    explicit basic_msgpack_packer(Builder& out) : msgpack::packer<Builder>(out), writer_(out) {}
 
     void binary(const bytes& v) { writer_.binary(v, std::nullopt); }
 
 private:
-    msgpack_writer writer_;
+    basic_msgpack_writer<Builder> writer_;
 };
+
+using msgpack_packer = basic_msgpack_packer<payload_builder>;
 
 template <class T>
 concept knows_msgpack = requires(const T& in, T& out, msgpack_packer& to, const msgpack::object& from) {
@@ -200,7 +207,8 @@ MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
         template <class Stream>
         packer<Stream>& operator()(packer<Stream>& to, const ferry::bytes& v) const {
             if constexpr (std::same_as<Stream, ferry::detail::payload_builder>) {
-                static_cast<ferry::detail::msgpack_packer&>(to).binary(v);  // the only packer that ferry has for it
+                static_cast<ferry::detail::basic_msgpack_packer<Stream>&>(to).binary(
+                    v);  // the only packer that ferry has for it
             } else {
                 to.pack_bin(static_cast<std::uint32_t>(v.size()));
                 to.pack_bin_body(reinterpret_cast<const char*>(v.data()), static_cast<std::uint32_t>(v.size()));
