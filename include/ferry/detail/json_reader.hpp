@@ -1,5 +1,5 @@
 // layer 1
-// Between a JSON parser and what builds a message: turns the maps by which ferry says what JSON can't (see json_writer.hpp)
+// Between a JSON parser and what builds a message: turns the maps by which ferry says what JSON can't (see serializer/json.hpp)
 // back into what they stand for. A parser calls the same functions as it would for a `message_builder`.
 //
 // Such a map begins with "__type__". One that has it later, or has not just the members it should, is refused, so that

@@ -1,10 +1,5 @@
 // layer 1
-// Writes JSON text, and the maps by which it says what JSON can't:
-//
-//     {"__type__": "bytes", "value": "<base64>"}                         a binary
-//     {"__type__": "ferry.ext", "subtype": 5, "value": "<base64>"}       a binary with a subtype
-//     {"__type__": "ferry.float", "value": "inf" | "-inf" | "nan"}       and "nan:" with 16 hexadecimal digits for any other NaN
-//     {"__type__": "ferry.literal", "value": {...}}                      a map that looks like one of these, but is just a map
+// Writes JSON text, and the maps by which it says what JSON can't; serializer/json.hpp has their rules.
 #pragma once
 
 #include <ferry/detail/base64.hpp>
@@ -79,10 +74,8 @@ public:
         quoted(v);
     }
 
-    void binary(std::span<const std::uint8_t> v, const std::shared_ptr<const void>&) { binary(v, no_subtype()); }
-    void binary(const bytes& v, std::optional<std::uint64_t> subtype) {
-        binary(std::span(v.data(), v.size()), subtype);
-    }
+    void binary(std::span<const std::uint8_t> v, const std::shared_ptr<const void>&) { base64(v, std::nullopt); }
+    void binary(const bytes& v, std::optional<std::uint64_t> subtype) { base64({v.data(), v.size()}, subtype); }
 
     void begin_array(std::size_t) { begin("["); }
     void end_array() { end("]"); }
@@ -99,15 +92,14 @@ public:
         key_ = v;
         put_value("");
         quoted(v);
-        begin_rest(":");
+        put(":");
+        comma_ = false;
     }
 
     payload finish() { return out_.finish(); }
 
 private:
     static constexpr std::size_t max_number = 32;
-
-    static std::optional<std::uint64_t> no_subtype() { return std::nullopt; }
 
     void put(std::string_view text) { out_.write(text.data(), text.size()); }
 
@@ -123,10 +115,6 @@ private:
     }
     void begin(std::string_view bracket) {
         put_value(bracket);
-        comma_ = false;
-    }
-    void begin_rest(std::string_view colon) {
-        put(colon);
         comma_ = false;
     }
     void end(std::string_view brackets) {
@@ -155,7 +143,7 @@ private:
         put("\"}");
     }
 
-    void binary(std::span<const std::uint8_t> v, std::optional<std::uint64_t> subtype) {
+    void base64(std::span<const std::uint8_t> v, std::optional<std::uint64_t> subtype) {
         if (subtype) {
             begin(R"({"__type__":"ferry.ext","subtype":)");
             number(*subtype);

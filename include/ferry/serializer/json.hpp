@@ -1,6 +1,14 @@
-// Messages as JSON text, for peers and logs that people read. What JSON has no word for is written as a map with a "__type__"
-// (detail/json_writer.hpp lists them), so that every message comes back as it was: integers of 64 bits, each bit of a
-// float64, binaries. A text must be UTF-8. Keys come sorted; one that occurs twice in a map is an error.
+// Messages as JSON text, for peers and logs that people read. Every message comes back as it was: integers of 64 bits, each
+// bit of a float64, binaries. A text must be UTF-8. Keys come sorted; one that occurs twice in a map is an error. A float is
+// as short as can be and never looks like an integer; an integer beyond 64 bits is refused. What JSON has no word for:
+//
+//     {"__type__": "bytes", "value": "<base64>"}                      a binary
+//     {"__type__": "ferry.ext", "subtype": 5, "value": "<base64>"}    a binary with a subtype
+//     {"__type__": "ferry.float", "value": "inf"}                     or "-inf", "nan", or "nan:" and 16 hexadecimal digits
+//     {"__type__": "ferry.map", "value": [[key, value], ...]}         a map with keys that are not texts, as in a `message`
+//     {"__type__": "ferry.literal", "value": {...}}                   a map that looks like one of the others and is none
+//
+// "__type__" comes first in them. One that has it later, or other members, is refused.
 #pragma once
 
 #include <ferry/detail/json_reader.hpp>
@@ -22,6 +30,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace ferry {
 
