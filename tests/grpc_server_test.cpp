@@ -333,7 +333,7 @@ TEST(grpc_server, is_mounted_in_a_server_of_the_users_own) {
 struct clumsy_serializer {
     using policy_category = ferry::serializer_tag;
     using message_type = ferry::message;
-    static constexpr std::string_view name = "clumsy";
+    static constexpr std::string_view name = "msgpack";  // which it is, else nodes would be refused
 
     ferry::payload encode(ferry::message m) const {
         if (m.contains("bad")) throw std::runtime_error("can't write it");
