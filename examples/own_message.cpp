@@ -3,6 +3,7 @@
 #include <ferry/ferry.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <iostream>
 #include <string>
 #include <utility>
