@@ -3,6 +3,7 @@
 #include "support.hpp"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -65,6 +66,12 @@ testing::AssertionResult comes_back(const message& m, std::string_view header, s
     if (read != m) return testing::AssertionFailure() << "comes back as another";
     if (encoded(read) != written) return testing::AssertionFailure() << "encodes to other bytes the second time";
     return testing::AssertionSuccess();
+}
+
+TEST(msgpack, a_small_message_holds_little_memory) {
+    const auto out = msgpack_format.encode({{"command", "train"}, {"rounds", 5U}});
+    ASSERT_EQ(out.runs().size(), 1U);
+    EXPECT_LT(::malloc_usable_size(out.runs()[0].block().get()), 200U);
 }
 
 // --- as others write it ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 // layer 4
 // Whether both ends speak the same format. A node says with each poll and upload which serializer it has, in gRPC's metadata;
-// a server with another one refuses the call and says so. A peer of another make says nothing, and is taken at its word.
+// a server with another one refuses the call and says so. A peer of another make says nothing, and is served.
 #pragma once
 
 #include <ferry/detail/message_log.hpp>
@@ -21,9 +21,9 @@ namespace ferry::detail {
 
 inline constexpr const char* format_key = "ferry-serializer";
 
-/// A serializer's name as metadata may hold it: visible ASCII.
+/// A serializer's name as metadata may hold it: visible ASCII, and not more than a line of a log can bear.
 inline std::string format_word(std::string_view name) {
-    std::string word(name);
+    std::string word(name.substr(0, 100));
     std::replace_if(
         word.begin(), word.end(), [](char c) { return c <= ' ' || c > '~'; }, '?');
     return word;
@@ -42,10 +42,11 @@ public:
     std::string problem(const grpc::CallbackServerContext& context, const std::string& who) const {
         const auto& sent = context.client_metadata();
         const auto told = sent.find(format_key);
-        if (told == sent.end() || std::string_view(told->second.data(), told->second.size()) == own_) return {};
-        const std::string text = "the serializer of " + who + " is " +
-                                 std::string(told->second.data(), told->second.size()) + ", that of its server is " +
-                                 own_ + ": give both the same";
+        if (told == sent.end()) return {};
+        const auto theirs = format_word(std::string_view(told->second.data(), told->second.size()));
+        if (theirs == own_) return {};
+        const std::string text =
+            "the serializer of " + who + " is " + theirs + ", that of its server is " + own_ + ": give both the same";
         if (is_new(who)) log_.warn(text);
         return text;
     }

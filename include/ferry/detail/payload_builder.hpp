@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 namespace ferry::detail {
@@ -43,7 +44,13 @@ public:
     }
 
     payload finish() {
-        end_run();
+        const auto size = static_cast<std::size_t>(at_ - run_);
+        const bool alone = run_ == block_begin_ && size < static_cast<std::size_t>(end_ - block_begin_) / 2;
+        if (alone && size > 0) {  // a small message must not hold a large block while it is queued
+            out_.append(bytes::copy(std::string_view(run_, size)));
+        } else {
+            end_run();
+        }
         return std::move(out_);
     }
 
@@ -61,13 +68,14 @@ private:
         const auto capacity = std::max(size, next_block_);
         auto [block, data] = shared_block::allocate(capacity);
         block_ = std::move(block);
-        run_ = at_ = reinterpret_cast<char*>(data);
+        block_begin_ = run_ = at_ = reinterpret_cast<char*>(data);
         end_ = at_ + capacity;
         next_block_ = largest_block;
     }
 
     payload out_;
     block_ref block_;
+    char* block_begin_ = nullptr;
     char* run_ = nullptr;  // of the block, what is not in `out_` yet begins here
     char* at_ = nullptr;
     char* end_ = nullptr;

@@ -9,6 +9,7 @@
 #include <ferry/message.hpp>
 #include <ferry/payload.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -184,5 +185,24 @@ private:
     bool complete_ = false;
     std::string problem_;
 };
+
+/// A message, or a struct with fields: what ferry reads by itself, in any format.
+template <class T>
+concept readable = std::same_as<T, message> || has_fields<T>;
+
+/// What `read` finds: it gets the reader to tell.
+template <readable Message, class Read>
+Message read_as(Read&& read) {
+    if constexpr (std::same_as<Message, message>) {
+        message_builder<message> built;
+        read(built);
+        return built.take();
+    } else {
+        Message m{};
+        field_reader<> filled(place_of(m));
+        read(filled);
+        return m;
+    }
+}
 
 }  // namespace ferry::detail

@@ -113,7 +113,7 @@ struct json_serializer {
     static constexpr std::string_view name = "json";
 
     payload encode(const Message& m) const {
-        static_assert(std::same_as<Message, message> || has_fields<Message> || detail::knows_nlohmann<Message>,
+        static_assert(detail::readable<Message> || detail::knows_nlohmann<Message>,
                       "ferry: json_serializer<T> needs T's fields in ferry::message_traits<T>, or nlohmann's to_json "
                       "and from_json");
         detail::json_writer out;
@@ -133,15 +133,8 @@ struct json_serializer {
     }
 
     Message decode(const bytes& run) const {
-        if constexpr (std::same_as<Message, message>) {
-            detail::message_builder<message> built;
-            read(run, built);
-            return built.take();
-        } else if constexpr (has_fields<Message>) {
-            Message m{};
-            detail::field_reader<> filled(detail::place_of(m));
-            read(run, filled);
-            return m;
+        if constexpr (detail::readable<Message>) {
+            return detail::read_as<Message>([&](auto& to) { read(run, to); });
         } else if constexpr (detail::knows_nlohmann<Message>) {
             detail::message_builder<nlohmann::json> built;
             read(run, built);

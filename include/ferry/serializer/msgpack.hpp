@@ -198,37 +198,30 @@ concept knows_msgpack = requires(const T& in, T& out, msgpack_packer& to, const 
 }  // namespace ferry
 
 // How msgpack-cxx handles `ferry::bytes` in structs that are packed its way.
-namespace msgpack {
-MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
-    namespace adaptor {
 
-    template <>
-    struct pack<ferry::bytes> {
-        template <class Stream>
-        packer<Stream>& operator()(packer<Stream>& to, const ferry::bytes& v) const {
-            if constexpr (std::same_as<Stream, ferry::detail::payload_builder>) {
-                static_cast<ferry::detail::basic_msgpack_packer<Stream>&>(to).binary(
-                    v);  // the only packer that ferry has for it
-            } else {
-                to.pack_bin(static_cast<std::uint32_t>(v.size()));
-                to.pack_bin_body(reinterpret_cast<const char*>(v.data()), static_cast<std::uint32_t>(v.size()));
-            }
-            return to;
+template <>
+struct msgpack::adaptor::pack<ferry::bytes> {
+    template <class Stream>
+    msgpack::packer<Stream>& operator()(msgpack::packer<Stream>& to, const ferry::bytes& v) const {
+        if constexpr (std::same_as<Stream, ferry::detail::payload_builder>) {
+            // The only packer that ferry has for it.
+            static_cast<ferry::detail::basic_msgpack_packer<Stream>&>(to).binary(v);
+        } else {
+            to.pack_bin(static_cast<std::uint32_t>(v.size()));
+            to.pack_bin_body(reinterpret_cast<const char*>(v.data()), static_cast<std::uint32_t>(v.size()));
         }
-    };
+        return to;
+    }
+};
 
-    template <>
-    struct convert<ferry::bytes> {
-        const msgpack::object& operator()(const msgpack::object& from, ferry::bytes& v) const {
-            if (from.type != msgpack::type::BIN) throw msgpack::type_error();
-            v = ferry::bytes::copy(std::string_view(from.via.bin.ptr, from.via.bin.size));
-            return from;
-        }
-    };
-
-    }  // namespace adaptor
-}  // MSGPACK_API_VERSION_NAMESPACE
-}  // namespace msgpack
+template <>
+struct msgpack::adaptor::convert<ferry::bytes> {
+    const msgpack::object& operator()(const msgpack::object& from, ferry::bytes& v) const {
+        if (from.type != msgpack::type::BIN) throw msgpack::type_error();
+        v = ferry::bytes::copy(std::string_view(from.via.bin.ptr, from.via.bin.size));
+        return from;
+    }
+};
 
 namespace ferry {
 
@@ -261,15 +254,8 @@ struct msgpack_serializer {
     }
 
     Message decode(const bytes& run) const {
-        if constexpr (std::same_as<Message, message>) {
-            detail::message_builder<message> built;
-            read(run, built);
-            return built.take();
-        } else if constexpr (has_fields<Message>) {
-            Message m{};
-            detail::field_reader<> filled(detail::place_of(m));
-            read(run, filled);
-            return m;
+        if constexpr (detail::readable<Message>) {
+            return detail::read_as<Message>([&](auto& to) { read(run, to); });
         } else if constexpr (detail::knows_msgpack<Message>) {
             detail::msgpack_check whole;
             read(run, whole);
