@@ -1,5 +1,7 @@
 #include <ferry/detail/shortest_double.hpp>
 
+#include "support.hpp"
+
 #include <gtest/gtest.h>
 
 #include <array>
@@ -64,7 +66,7 @@ void check(double v) {
 
 TEST(shortest_double, has_the_digits_of_to_chars_for_any_bits) {
     std::mt19937_64 random(1);
-    for (int i = 0; i < 300'000; ++i) check(std::bit_cast<double>(random()));
+    for (int i = 0; i < ferry_test::rounds(300'000); ++i) check(std::bit_cast<double>(random()));
 }
 
 TEST(shortest_double, around_every_power_of_two) {
@@ -89,7 +91,7 @@ TEST(shortest_double, around_every_power_of_ten) {
 
 TEST(shortest_double, of_integers_short_decimals_and_the_smallest) {
     std::mt19937_64 random(3);
-    for (int i = 0; i < 100'000; ++i) {
+    for (int i = 0; i < ferry_test::rounds(100'000); ++i) {
         check(static_cast<double>(random() >> random() % 64));
         check(static_cast<double>(random() % 1'000'000) / std::pow(10, random() % 8));
         check(std::bit_cast<double>(random() % 100'000'000));

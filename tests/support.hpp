@@ -16,6 +16,21 @@
 
 namespace ferry_test {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool sanitized = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+inline constexpr bool sanitized = true;
+#else
+inline constexpr bool sanitized = false;
+#endif
+#else
+inline constexpr bool sanitized = false;
+#endif
+
+/// How often a test repeats what it does with random data: a tenth as often where a sanitizer makes it slow.
+constexpr int rounds(int usual) { return sanitized ? usual / 10 : usual; }
+
 /// Succeeds where `run` throws a `ferry::error` of this code whose text holds `part`.
 template <class Run>
 testing::AssertionResult fails(Run&& run, ferry::errc code, std::string_view part) {

@@ -5,6 +5,7 @@
 #include <ferry/detail/base64.hpp>
 #include <ferry/detail/payload_builder.hpp>
 #include <ferry/detail/shortest_double.hpp>
+#include <ferry/detail/utf8.hpp>
 #include <ferry/error.hpp>
 #include <ferry/payload.hpp>
 
@@ -34,23 +35,12 @@ inline bool is_json_tag(std::string_view type) noexcept {
     return type == json_bytes_tag || type == json_ext_tag || type == json_float_tag || type == json_literal_tag;
 }
 
-/// The length of the UTF-8 sequence at the beginning of `at`, which is not ASCII; 0 where it is none (or an overlong one, a
-/// surrogate, or beyond U+10FFFF).
-inline std::size_t utf8_sequence(std::string_view at) noexcept {
-    const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(at[i]); };
-    const auto follows = [&](std::size_t i) { return i < at.size() && (byte(i) & 0xc0) == 0x80; };
-    const auto first = byte(0);
-    if (first >= 0xc2 && first <= 0xdf) return follows(1) ? 2 : 0;
-    if ((first & 0xf0) == 0xe0 && follows(1) && follows(2)) {
-        if (first == 0xe0 && byte(1) < 0xa0) return 0;
-        return first == 0xed && byte(1) >= 0xa0 ? 0 : 3;
-    }
-    if (first >= 0xf0 && first <= 0xf4 && follows(1) && follows(2) && follows(3)) {
-        if (first == 0xf0 && byte(1) < 0x90) return 0;
-        return first == 0xf4 && byte(1) >= 0x90 ? 0 : 4;
-    }
-    return 0;
-}
+/// Of each byte: whether it stands for itself in a text, whatever is around it.
+inline constexpr auto is_plain_json = [] {
+    std::array<bool, 256> table{};
+    for (std::size_t i = 0x20; i < 0x80; ++i) table[i] = i != '"' && i != '\\';
+    return table;
+}();
 
 class json_writer {
 public:
@@ -163,7 +153,7 @@ private:
         std::size_t done = 0;
         for (std::size_t at = 0; at < v.size();) {
             const auto byte = static_cast<std::uint8_t>(v[at]);
-            if (is_plain[byte]) {
+            if (is_plain_json[byte]) {
                 ++at;
             } else if (byte >= 0x80) {
                 const auto length = utf8_sequence(v.substr(at));
@@ -201,11 +191,6 @@ private:
                                              " on: send it as a binary, which may hold any bytes");
     }
 
-    static constexpr auto is_plain = [] {
-        std::array<bool, 256> table{};
-        for (std::size_t i = 0x20; i < 0x80; ++i) table[i] = i != '"' && i != '\\';
-        return table;
-    }();
     payload_builder out_;
     std::vector<bool> maps_;  // that are open
     std::string_view key_;

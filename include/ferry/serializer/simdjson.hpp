@@ -1,5 +1,4 @@
-// JSON read by simdjson, several times as fast as by nlohmann's parser; everything else is json_serializer's. Needs simdjson
-// (the CMake target ferry::simdjson).
+// JSON read by simdjson; everything else is json_serializer's. Needs simdjson (the CMake target ferry::simdjson).
 #pragma once
 
 #include <ferry/error.hpp>
