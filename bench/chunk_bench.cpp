@@ -1,6 +1,7 @@
 // Chunking by itself: cutting a payload, writing its chunks as gRPC buffers, and putting chunks together, each beside the
 // least work that could do. To measure a chunk size of your own, add it to the templates at the end.
 #include <ferry/chunk.hpp>
+#include <ferry/chunk_assembler.hpp>
 #include <ferry/payload.hpp>
 #include <ferry/wire.hpp>
 
@@ -74,8 +75,8 @@ void BM_assemble(benchmark::State& state) {
     for (auto _ : state) {
         for (cutter chunks(content.size()); !chunks.done();) {
             const auto part = chunks.next();
-            const auto place = to.prepare(part.length, part.size);
-            std::memcpy(place.data(), content.data() + part.offset, part.length);
+            to.begin(part.length, part.size);
+            to.write({content.data() + part.offset, part.length});
             to.commit(part.size, part.iteration);
         }
         benchmark::DoNotOptimize(to.take());

@@ -1,4 +1,5 @@
 #include <ferry/chunk.hpp>
+#include <ferry/chunk_assembler.hpp>
 
 #include "support.hpp"
 
@@ -9,7 +10,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <ostream>
 #include <set>
@@ -47,10 +47,7 @@ constexpr bool allocation_may_fail = true;
 
 /// Hands over one chunk whose bytes are those of `data`.
 bool give(chunk_assembler& to, std::span<const std::uint8_t> data, std::int32_t size, std::int32_t iteration) {
-    const auto place = to.prepare(data.size(), size);
-    if (place.size() != data.size()) return false;
-    if (!data.empty()) std::memcpy(place.data(), data.data(), data.size());
-    return to.commit(size, iteration);
+    return to.begin(data.size(), size) && to.write(data) && to.commit(size, iteration);
 }
 
 /// A payload of `size` bytes in runs of unequal lengths.
@@ -117,6 +114,42 @@ TEST(chunk_cutter, reaches_offsets_beyond_four_gigabytes) {
     EXPECT_EQ(cut.iteration, 51);
     EXPECT_EQ(cut.offset, std::uint64_t{50} * length);
     EXPECT_EQ(cut.length, 3U);
+}
+
+TEST(chunk_cutter, cuts_the_rest_of_a_payload) {
+    for (const std::uint64_t from : {0U, 1U, 9U, 10U, 24U, 25U, 34U}) {
+        chunk_cutter<10> cutter(35, from);
+        std::uint64_t at = from;
+        std::int32_t iteration = 0;
+        const auto count = static_cast<std::int32_t>((35 - from + 9) / 10);
+        while (!cutter.done()) {
+            const auto cut = cutter.next();
+            EXPECT_EQ(cut.offset, at);
+            EXPECT_EQ(cut.length, std::min<std::uint64_t>(10, 35 - at));
+            EXPECT_EQ(cut.size, count);
+            EXPECT_EQ(cut.iteration, ++iteration);
+            at += cut.length;
+        }
+        EXPECT_EQ(at, 35U);
+        EXPECT_EQ(iteration, count);
+    }
+}
+
+TEST(chunk_cutter, the_rest_of_nothing_is_one_empty_chunk_at_the_end) {
+    chunk_cutter<10> cutter(30, 30);
+    const auto only = cutter.next();
+    EXPECT_EQ(only.offset, 30U);
+    EXPECT_EQ(only.length, 0U);
+    EXPECT_EQ(only.size, 1);
+    EXPECT_EQ(only.iteration, 1);
+    EXPECT_TRUE(cutter.done());
+}
+
+TEST(chunk_cutter, numbers_only_what_is_left) {
+    constexpr std::uint64_t most = max_size;
+    EXPECT_EQ(chunk_cutter<1>(most + 5, 5).next().size, max_size);
+    EXPECT_TRUE(fails([] { chunk_cutter<1> cutter(most + 5, 4); }, errc::too_large, "more than 2^31-1 chunks"));
+    EXPECT_TRUE(fails([] { chunk_cutter<1> cutter(5, 6); }, errc::invalid_argument, "byte 6 of a payload of 5 bytes"));
 }
 
 // --- cut, carried and put together again ---------------------------------------------------------------------------------------
@@ -236,20 +269,22 @@ TEST(chunk_assembler, the_next_payload_may_have_another_number_of_chunks) {
     ASSERT_TRUE(give(assembler, pattern(3), 4, 1)) << assembler.text();
 }
 
-TEST(chunk_assembler, a_place_that_was_never_committed_does_not_count) {
+TEST(chunk_assembler, a_chunk_that_was_never_committed_does_not_count) {
     chunk_assembler assembler;
     ASSERT_TRUE(give(assembler, pattern(3), 1, 1));
-    ASSERT_EQ(assembler.prepare(100, 0).size(), 100U);
+    ASSERT_TRUE(assembler.begin(100, 0));
+    ASSERT_TRUE(assembler.write(pattern(50)));
     EXPECT_EQ(assembler.take().size(), 3U);
     ASSERT_TRUE(assembler.commit(1, 1));
     EXPECT_EQ(assembler.received(), 0U);
     EXPECT_TRUE(assembler.take().empty());
 }
 
-TEST(chunk_assembler, the_last_place_counts_where_one_is_prepared_again) {
+TEST(chunk_assembler, the_last_one_counts_where_a_chunk_is_begun_again) {
     chunk_assembler assembler;
-    ASSERT_EQ(assembler.prepare(100, 0).size(), 100U);
-    ASSERT_EQ(assembler.prepare(5000, 1).size(), 5000U);
+    ASSERT_TRUE(assembler.begin(100, 0));
+    ASSERT_TRUE(assembler.begin(5000, 1));
+    ASSERT_TRUE(assembler.write(pattern(1000, 2)));
     ASSERT_TRUE(give(assembler, pattern(7), 1, 1));
     EXPECT_TRUE(assembler.take() == bytes::own(pattern(7)));
 }
@@ -280,7 +315,8 @@ TEST_P(bad_sequences, are_refused_for_good) {
     EXPECT_FALSE(assembler.complete()) << "what failed must not be taken";
 
     const auto said = assembler.text();
-    EXPECT_TRUE(assembler.prepare(10, 1).empty());
+    EXPECT_FALSE(assembler.begin(10, 1));
+    EXPECT_FALSE(assembler.write(pattern(10)));
     EXPECT_FALSE(assembler.commit(1, 1)) << "it stays failed";
     EXPECT_EQ(assembler.code(), errc::bad_chunk);
     EXPECT_EQ(assembler.text(), said) << "the first reason stays";
@@ -320,7 +356,7 @@ TEST(chunk_assembler, accepts_exactly_its_limit) {
 TEST(chunk_assembler, fails_at_the_first_byte_beyond_its_limit) {
     chunk_assembler assembler({.max_payload_bytes = 100, .max_reservation = 1000});
     ASSERT_TRUE(give(assembler, pattern(60), 2, 1));
-    EXPECT_TRUE(assembler.prepare(41, 2).empty());
+    EXPECT_FALSE(assembler.begin(41, 2));
     EXPECT_TRUE(assembler.failed());
     EXPECT_EQ(assembler.code(), errc::too_large);
     EXPECT_THAT(assembler.text(), HasSubstr("limit of 100 bytes at chunk 2"));
@@ -340,7 +376,7 @@ TEST(chunk_assembler, lengths_that_overflow_are_beyond_the_limit) {
     for (const auto limit : {std::uint64_t{100}, max_bytes}) {
         chunk_assembler assembler({.max_payload_bytes = limit, .max_reservation = 1000});
         ASSERT_TRUE(give(assembler, pattern(1), 2, 1));
-        EXPECT_TRUE(assembler.prepare(std::numeric_limits<std::size_t>::max(), 2).empty());
+        EXPECT_FALSE(assembler.begin(std::numeric_limits<std::size_t>::max(), 2));
         EXPECT_EQ(assembler.code(), errc::too_large);
     }
 }
@@ -348,7 +384,7 @@ TEST(chunk_assembler, lengths_that_overflow_are_beyond_the_limit) {
 TEST(chunk_assembler, fails_where_there_is_no_memory) {
     if (!allocation_may_fail) GTEST_SKIP() << "the sanitizer's allocator ends the program";
     chunk_assembler assembler({.max_payload_bytes = max_bytes, .max_reservation = 1000});
-    EXPECT_TRUE(assembler.prepare(std::size_t{1} << 47, 1).empty());
+    EXPECT_FALSE(assembler.begin(std::size_t{1} << 47, 1));
     EXPECT_EQ(assembler.code(), errc::too_large);
     EXPECT_THAT(assembler.text(), HasSubstr("no memory for a payload of 140737488355328 bytes"));
 }
@@ -362,19 +398,13 @@ TEST(chunk_assembler, a_reservation_that_cannot_be_had_does_no_harm) {
 
 // --- chunk_assembler: what it takes of the memory -------------------------------------------------------------------------------
 
-/// The capacity of the block that the place is in, given what was committed before.
-std::size_t capacity(std::span<std::uint8_t> place, std::uint64_t received) {
-    return malloc_usable_size(place.data() - received);
-}
-
 TEST(chunk_assembler_memory, a_claim_is_a_hint_up_to_the_limit) {
     const chunk_limits limits{.max_payload_bytes = std::uint64_t{1} << 40, .max_reservation = 1 << 20};
     for (const std::size_t length : {1U, 1000U, 100'000U}) {
         chunk_assembler assembler(limits);
-        const auto place = assembler.prepare(length, max_size);
-        ASSERT_EQ(place.size(), length);
-        EXPECT_LE(capacity(place, 0), limits.max_reservation + page) << length;
-        EXPECT_GE(capacity(place, 0), limits.max_reservation) << length;
+        ASSERT_TRUE(assembler.begin(length, max_size));
+        EXPECT_LE(assembler.memory_bytes(), limits.max_reservation + page) << length;
+        EXPECT_GE(assembler.memory_bytes(), limits.max_reservation) << length;
     }
 }
 
@@ -382,55 +412,53 @@ TEST(chunk_assembler_memory, the_default_limit_holds_for_the_largest_claim) {
     const chunk_limits limits;
     EXPECT_EQ(limits.max_reservation, 256U << 20);
     chunk_assembler assembler;
-    const auto place = assembler.prepare(3'999'967, max_size);
-    ASSERT_EQ(place.size(), 3'999'967U);
-    EXPECT_LE(capacity(place, 0), limits.max_reservation + page);
+    ASSERT_TRUE(assembler.begin(3'999'967, max_size));
+    EXPECT_LE(assembler.memory_bytes(), limits.max_reservation + page);
 }
 
 TEST(chunk_assembler_memory, a_chunk_beyond_the_reservation_takes_what_it_needs) {
     chunk_assembler assembler({.max_payload_bytes = std::uint64_t{1} << 40, .max_reservation = 1000});
-    const auto place = assembler.prepare(1 << 20, max_size);
-    ASSERT_EQ(place.size(), std::size_t{1} << 20);
-    EXPECT_LE(capacity(place, 0), (std::size_t{1} << 20) + page);
+    ASSERT_TRUE(assembler.begin(1 << 20, max_size));
+    EXPECT_LE(assembler.memory_bytes(), (std::size_t{1} << 20) + page);
 }
 
 TEST(chunk_assembler_memory, the_payload_limit_bounds_the_reservation) {
     chunk_assembler assembler({.max_payload_bytes = 200'000, .max_reservation = 1 << 30});
-    const auto place = assembler.prepare(1000, max_size);
-    ASSERT_EQ(place.size(), 1000U);
-    EXPECT_LE(capacity(place, 0), 200'000U + page);
+    ASSERT_TRUE(assembler.begin(1000, max_size));
+    EXPECT_LE(assembler.memory_bytes(), 200'000U + page);
 }
 
 TEST(chunk_assembler_memory, an_honest_claim_is_reserved_once) {
     const std::size_t length = 1000;
     const std::int32_t size = 500;
+    const auto data = pattern(length);
     chunk_assembler assembler;
-    const std::uint8_t* base = nullptr;
+    std::uint64_t held = 0;
     for (std::int32_t iteration = 1; iteration <= size; ++iteration) {
-        const auto place = assembler.prepare(length, size);
-        ASSERT_EQ(place.size(), length);
-        const auto* now = place.data() - assembler.received();
-        if (base == nullptr) base = now;
-        ASSERT_EQ(now, base) << iteration;
-        ASSERT_LE(capacity(place, assembler.received()), length * static_cast<std::size_t>(size) + page);
-        std::memset(place.data(), 1, length);
+        ASSERT_TRUE(assembler.begin(length, size));
+        if (iteration == 1) held = assembler.memory_bytes();
+        ASSERT_EQ(assembler.memory_bytes(), held) << iteration;
+        ASSERT_LE(held, length * static_cast<std::size_t>(size) + page);
+        ASSERT_TRUE(assembler.write(data));
         ASSERT_TRUE(assembler.commit(size, iteration));
     }
-    EXPECT_EQ(assembler.take().data(), base) << "nothing is copied at the end";
+    const auto taken = assembler.take();
+    EXPECT_EQ(assembler.memory_bytes(), 0U);
+    EXPECT_LE(malloc_usable_size(const_cast<std::uint8_t*>(taken.data())), held + page);
 }
 
 TEST(chunk_assembler_memory, grows_in_proportion_to_what_has_come) {
     const std::uint64_t reservation = 1 << 16;
+    const auto data = pattern(50);
     for (const bool claims : {false, true}) {
         chunk_assembler assembler({.max_payload_bytes = std::uint64_t{1} << 40, .max_reservation = reservation});
         std::set<std::size_t> capacities;
         for (std::int32_t iteration = 1; iteration <= 40'000; ++iteration) {
-            const auto place = assembler.prepare(50, claims ? max_size : 0);
-            ASSERT_EQ(place.size(), 50U);
-            const auto has = capacity(place, assembler.received());
+            ASSERT_TRUE(assembler.begin(50, claims ? max_size : 0));
+            const auto has = assembler.memory_bytes();
             ASSERT_LE(has, std::max(reservation, 2 * (assembler.received() + 50)) + page);
             capacities.insert(has);
-            std::memset(place.data(), iteration & 127, 50);
+            ASSERT_TRUE(assembler.write(data));
             ASSERT_TRUE(assembler.commit(max_size, iteration));
         }
         EXPECT_LE(capacities.size(), 20U) << "or the time is quadratic";

@@ -37,6 +37,7 @@ using ferry::bytes;
 using ferry::errc;
 using ferry::payload;
 using ferry::range_result;
+using ferry::detail::crc32c;
 using ferry_test::fails;
 using ferry_test::pattern;
 using testing::ElementsAre;
@@ -513,6 +514,103 @@ TEST(payload, reads_a_range_of_memory_at_once) {
     EXPECT_EQ(calls, 1);
 }
 
+TEST(payload, gives_the_checksum_of_its_beginning) {
+    const auto data = pattern(300'000);
+    const std::span<const std::uint8_t> all(data);
+    payload made;
+    for (std::size_t at = 0, length = 1; at < data.size(); at += length, length = length * 3 + 1)
+        made.append(bytes::copy(all.subspan(at, std::min(length, data.size() - at))));
+    for (const std::size_t length : {0U, 1U, 40'000U, 299'999U, 300'000U, 65'536U, 70'000U, 70'000U, 65'537U, 3U})
+        EXPECT_EQ(made.checksum_of(length), crc32c(0, all.first(length))) << length;
+    EXPECT_EQ(made.checksum_of(300'001), crc32c(0, all)) << "it's cut off at the end";
+    EXPECT_EQ(payload().checksum_of(10), 0U);
+
+    const auto copy = made;
+    EXPECT_EQ(copy.checksum_of(200'000), crc32c(0, all.first(200'000)));
+    EXPECT_EQ(made.slice(100, 200'000).checksum_of(150'000), crc32c(0, all.subspan(100, 150'000)));
+    made.append(bytes::copy(all));
+    EXPECT_EQ(made.checksum_of(600'000), crc32c(crc32c(0, all), all)) << "a run that is added counts";
+    made = payload(bytes::copy(all.subspan(7)));
+    EXPECT_EQ(made.checksum_of(200'000), crc32c(0, all.subspan(7, 200'000))) << "it forgets what it was";
+    auto moved = std::move(made);
+    EXPECT_EQ(moved.checksum_of(200'000), crc32c(0, all.subspan(7, 200'000)));
+    EXPECT_EQ(made.checksum_of(10), 0U);
+}
+
+TEST(payload, concurrent_checksums_agree) {
+    const auto data = pattern(3'000'000);
+    const payload made(bytes::copy(data));
+    std::atomic<int> wrong{0};
+    {
+        std::vector<std::jthread> threads;
+        for (std::uint32_t seed = 1; seed <= 4; ++seed) {
+            threads.emplace_back([&, seed] {
+                std::uint32_t state = seed;
+                for (int i = 0; i < 50; ++i) {
+                    state = state * 1664525U + 1013904223U;
+                    const std::size_t length = state % (data.size() + 1);
+                    if (made.checksum_of(length) != crc32c(0, std::span(data).first(length))) ++wrong;
+                }
+            });
+        }
+    }
+    EXPECT_EQ(wrong, 0);
+}
+
+/// Counts the bytes that a memo has computed.
+struct counted_checksums {
+    explicit counted_checksums(std::size_t size) : data(pattern(size)) {}
+    std::uint32_t get(std::uint64_t length) {
+        return memo.get(length, data.size(), [this](std::uint32_t crc, std::uint64_t from, std::uint64_t to) {
+            computed += to - from;
+            return crc32c(crc, std::span(data).subspan(from, to - from));
+        });
+    }
+    std::uint64_t cost(std::uint64_t length) {
+        const auto before = computed;
+        EXPECT_EQ(get(length), crc32c(0, std::span(data).first(length))) << length;
+        return computed - before;
+    }
+    std::vector<std::uint8_t> data;
+    std::uint64_t computed = 0;
+    ferry::detail::checksum_memo memo;
+};
+
+TEST(checksum_memo, computes_each_byte_once) {
+    counted_checksums of(40'000'000);
+    EXPECT_EQ(of.cost(10'000'000), 10'000'000U);
+    EXPECT_EQ(of.cost(10'000'000), 0U);
+    EXPECT_EQ(of.cost(40'000'000), 30'000'000U);
+    EXPECT_EQ(of.cost(40'000'000), 0U);
+    const std::uint64_t span = 40'000'000 / 256 + 1;
+    std::uint32_t state = 1;
+    for (int i = 0; i < 300; ++i) {
+        state = state * 1664525U + 1013904223U;
+        EXPECT_LE(of.cost(state % 40'000'001), 2 * span);
+    }
+}
+
+TEST(checksum_memo, keeps_nothing_of_small_payloads) {
+    counted_checksums small(65'535), larger(65'536);
+    EXPECT_EQ(small.cost(65'535), 65'535U);
+    EXPECT_EQ(small.cost(65'535), 65'535U);
+    EXPECT_EQ(larger.cost(65'536), 65'536U);
+    EXPECT_EQ(larger.cost(65'536), 0U);
+}
+
+TEST(checksum_memo, is_moved_along_but_not_copied) {
+    counted_checksums of(100'000);
+    EXPECT_EQ(of.cost(100'000), 100'000U);
+    const auto copy = of;
+    auto& itself = of.memo;
+    of.memo = std::move(itself);
+    EXPECT_EQ(of.cost(100'000), 0U);
+    auto moved = std::move(of);
+    EXPECT_EQ(moved.cost(100'000), 0U);
+    moved = copy;
+    EXPECT_EQ(moved.cost(100'000), 100'000U) << "a copy starts without memory";
+}
+
 TEST(payload, a_reader_of_memory_need_not_be_copyable) {
     const payload made(text("0123"));
     auto received = std::make_unique<std::string>();
@@ -630,6 +728,7 @@ TEST(payload_with_a_source, refuses_what_needs_memory) {
     EXPECT_TRUE(fails([&] { made.slice(0, 5); }, errc::invalid_argument, "must be read"));
     EXPECT_TRUE(fails([&] { made.for_each_run(0, 5, [](const bytes&) {}); }, errc::invalid_argument, "must be read"));
     EXPECT_TRUE(fails([&] { made.flatten(); }, errc::invalid_argument, "must be read"));
+    EXPECT_EQ(made.checksum_of(5), std::nullopt);
     EXPECT_EQ(made.size(), 10U);
 }
 

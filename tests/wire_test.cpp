@@ -1,6 +1,7 @@
 #include <ferry/wire.hpp>
 
 #include "support.hpp"
+#include "temporary_folder.hpp"
 
 #include <gmock/gmock.h>
 #include <google/protobuf/io/coded_stream.h>
@@ -413,16 +414,36 @@ TEST(wire_read, from_slices_some_of_which_are_empty) {
     EXPECT_EQ(to.take().view(), "data");
 }
 
-TEST(wire_read, copies_into_the_payloads_own_place) {
+TEST(wire_read, starts_a_chunk_over_that_was_begun) {
     const auto data = bytes::own(pattern(100'000));
     chunk_assembler to;
-    const auto place = to.prepare(100'000, 1);
-    const auto* at = place.data();
+    ASSERT_TRUE(to.begin(100'000, 1));
+    ASSERT_TRUE(to.write(pattern(50'000, 2)));
+    const auto held = to.memory_bytes();
     ASSERT_EQ(read(serialized(1, 1, std::string(data.view())), to, 1000).code, errc::ok);
-    EXPECT_TRUE(std::equal(data.begin(), data.end(), at));
-    const auto taken = to.take();
-    EXPECT_EQ(taken.data(), at);
-    EXPECT_TRUE(taken == data);
+    EXPECT_EQ(to.memory_bytes(), held) << "it's the same place";
+    EXPECT_TRUE(to.take() == data);
+}
+
+TEST(wire_read, writes_straight_to_a_file) {
+    const ferry_test::temporary_folder folder;
+    const auto data = bytes::own(pattern(300'000));
+    chunk_assembler to({}, std::make_shared<ferry::spool>(ferry::spool_options{folder.path(), 100'000}));
+    std::string text = serialized(2, 1, std::string(data.slice(0, 150'000).view()));
+    ASSERT_EQ(read(text, to, 777).code, errc::ok) << to.text();
+    EXPECT_TRUE(to.spooled());
+    EXPECT_EQ(to.memory_bytes(), 0U);
+    ASSERT_EQ(read(serialized(2, 2, std::string(data.slice(150'000).view())), to).code, errc::ok) << to.text();
+    EXPECT_TRUE(to.take() == data);
+}
+
+TEST(wire_read, passes_on_that_a_file_could_not_be_written) {
+    const ferry_test::temporary_folder folder;
+    chunk_assembler to({}, std::make_shared<ferry::spool>(ferry::spool_options{folder.path(), 1000}));
+    const ferry_test::file_size_limit full(50'000);
+    const auto result = read(serialized(1, 1, std::string(100'000, 'x')), to, 10'000);
+    EXPECT_EQ(result.code, errc::spool_failed);
+    EXPECT_THAT(result.text, HasSubstr("File too large"));
 }
 
 TEST(wire_read, leaves_the_received_buffer_as_it_was) {
@@ -481,7 +502,7 @@ TEST(wire_read, an_absent_data_field_is_an_empty_chunk) {
     ASSERT_EQ(read(serialized(2, 1, "one"), to).code, errc::ok);
     ASSERT_EQ(read(fields().varint(1, 2).varint(2, 2).text(), to).code, errc::ok);
     EXPECT_EQ(to.take().view(), "one");
-    to.prepare(5, 1);  // left over
+    to.begin(5, 1);  // left over
     ASSERT_EQ(read(fields().varint(1, 1).varint(2, 1).text(), to).code, errc::ok);
     EXPECT_EQ(to.take().size(), 0U);
 }
@@ -662,8 +683,12 @@ constexpr std::array status_table{
     status_row{errc::ownership_lost, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::store_failed, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::source_failed, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
+    status_row{errc::spool_failed, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::expired, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::refused, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
+    status_row{errc::refused_for_now, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
+    status_row{errc::lease_lost, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
+    status_row{errc::checksum_differs, grpc::StatusCode::DATA_LOSS, errc::checksum_differs},
     status_row{errc::cancelled, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::stopped, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::protocol_error, grpc::StatusCode::INVALID_ARGUMENT, errc::protocol_error},
@@ -687,8 +712,8 @@ TEST(wire_status, of_any_peer_means_something) {
     EXPECT_EQ(meaning(grpc::StatusCode::UNAUTHENTICATED), errc::not_permitted);
     EXPECT_EQ(meaning(grpc::StatusCode::DEADLINE_EXCEEDED), errc::idle_timeout);
     EXPECT_EQ(meaning(grpc::StatusCode::CANCELLED), errc::connection_failed);
-    for (const auto code : {grpc::StatusCode::DATA_LOSS, grpc::StatusCode::INTERNAL, grpc::StatusCode::UNIMPLEMENTED,
-                            grpc::StatusCode::ABORTED, grpc::StatusCode::NOT_FOUND, grpc::StatusCode::ALREADY_EXISTS,
+    for (const auto code : {grpc::StatusCode::INTERNAL, grpc::StatusCode::UNIMPLEMENTED, grpc::StatusCode::ABORTED,
+                            grpc::StatusCode::NOT_FOUND, grpc::StatusCode::ALREADY_EXISTS,
                             grpc::StatusCode::FAILED_PRECONDITION, grpc::StatusCode::OUT_OF_RANGE}) {
         EXPECT_EQ(meaning(code), errc::stream_broken) << code;
     }

@@ -2,6 +2,8 @@
 // a source that is read in ranges when a sender asks for them. Neither knows what the bytes mean.
 #pragma once
 
+#include <ferry/detail/checksum_memo.hpp>
+#include <ferry/detail/crc32c.hpp>
 #include <ferry/detail/shared_block.hpp>
 #include <ferry/error.hpp>
 
@@ -13,6 +15,7 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <ranges>
 #include <span>
 #include <string>
@@ -164,6 +167,7 @@ public:
         if (source_)
             throw error(errc::invalid_argument, "payload::append: a payload with a source can't take more runs");
         if (run.empty()) return;
+        checksums_.forget();
         ends_.push_back(size() + run.size());
         runs_.push_back(std::move(run));
     }
@@ -219,6 +223,17 @@ public:
         return bytes(std::move(block), data, static_cast<std::size_t>(size()));
     }
 
+    /// The CRC-32C of the first so many bytes, cut off at the end; nothing for a payload with a source. May be called from
+    /// several threads. A payload of 64 KiB or more remembers what it has computed (in 4 KiB or so) and goes on from there
+    /// when it's asked again; its copies and slices don't know it.
+    std::optional<std::uint32_t> checksum_of(std::uint64_t first_bytes) const {
+        if (source_) return std::nullopt;
+        return checksums_.get(std::min(first_bytes, size()), size(), [this](std::uint32_t crc, auto from, auto to) {
+            for_each_run(from, to - from, [&](const bytes& run) { crc = detail::crc32c(crc, run); });
+            return crc;
+        });
+    }
+
 private:
     void require_memory() const {
         if (source_) throw error(errc::invalid_argument, "payload: the data of a payload with a source must be read");
@@ -228,6 +243,7 @@ private:
     std::vector<std::uint64_t> ends_;
     std::shared_ptr<const payload_source> source_;
     std::uint64_t source_size_ = 0;
+    detail::checksum_memo checksums_;
 };
 
 struct range_result {

@@ -2,11 +2,12 @@
 // status and back, and feedback as the protocol's message.
 //
 // A chunk goes out as a header of a few bytes and slices that borrow the payload; it comes in by one copy, from gRPC's
-// slices to its place in the payload. Fields are accepted in any order, unknown ones are skipped.
+// slices to its place in the payload (or in its file). Fields are accepted in any order, unknown ones are skipped.
 #pragma once
 
 #include <ferry/researcher.pb.h>
 #include <ferry/chunk.hpp>
+#include <ferry/chunk_assembler.hpp>
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
 #include <ferry/payload.hpp>
@@ -21,6 +22,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <concepts>
@@ -28,6 +30,7 @@
 #include <cstdint>
 #include <ctime>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -59,11 +62,13 @@ inline grpc::Slice borrow(const bytes& run) {
 
 }  // namespace detail
 
-/// Writes one chunk whose data are the given runs' bytes. The buffer's slices keep the runs' owners alive.
+/// Writes one chunk whose data are the given runs' bytes. The buffer's slices keep the runs' owners alive. `more` are
+/// other fields of the message, at most 64 bytes of them.
 template <std::same_as<grpc::ByteBuffer> Buffer>
-void write_chunk(Buffer& out, const chunk& part, const payload& content, std::uint64_t offset) {
-    std::array<std::uint8_t, 18> header;
-    auto* end = header.data();
+void write_chunk(Buffer& out, const chunk& part, const payload& content, std::uint64_t offset,
+                 std::string_view more = {}) {
+    std::array<std::uint8_t, 18 + 64> header;
+    auto* end = std::copy(more.begin(), more.end(), header.data());
     *end++ = detail::size_tag;
     end = detail::put_varint(end, static_cast<std::uint32_t>(part.size));
     *end++ = detail::iteration_tag;
@@ -87,6 +92,24 @@ void write_chunk(Buffer& out, const chunk& part, const payload& content, std::ui
     });
     out = many.empty() ? grpc::ByteBuffer(usual.data(), count) : grpc::ByteBuffer(many.data(), many.size());
 }
+
+namespace detail {
+
+/// Hands the next bytes over as they lie in the buffer's slices. False where they end too early, or the assembler failed.
+inline bool read_data(google::protobuf::io::CodedInputStream& from, int length, chunk_assembler& to) {
+    while (length > 0) {
+        const void* at = nullptr;
+        int there = 0;
+        if (!from.GetDirectBufferPointer(&at, &there)) return false;
+        const int taken = std::min(length, there);
+        if (!to.write({static_cast<const std::uint8_t*>(at), static_cast<std::size_t>(taken)})) return false;
+        if (!from.Skip(taken)) return false;
+        length -= taken;
+    }
+    return true;
+}
+
+}  // namespace detail
 
 /// What reading a chunk came to; where `code` isn't `ok`, the stream is of no more use.
 struct read_result {
@@ -114,9 +137,9 @@ inline read_result read_chunk(grpc::ByteBuffer& in, chunk_assembler& to) {
             int length = 0;
             ok = coded.ReadVarintSizeAsInt(&length) && static_cast<std::size_t>(length) <= total;
             if (ok) {
-                const auto place = to.prepare(static_cast<std::size_t>(length), static_cast<std::int32_t>(size));
+                to.begin(static_cast<std::size_t>(length), static_cast<std::int32_t>(size));
+                ok = detail::read_data(coded, length, to);
                 if (to.failed()) return {to.code(), to.text()};
-                ok = length == 0 || coded.ReadRaw(place.data(), length);
                 has_data = true;
             }
         } else {
@@ -125,7 +148,7 @@ inline read_result read_chunk(grpc::ByteBuffer& in, chunk_assembler& to) {
         if (!ok) return {errc::protocol_error, "a chunk is not a valid protobuf message"};
     }
     if (!coded.ConsumedEntireMessage()) return {errc::protocol_error, "a chunk is not a valid protobuf message"};
-    if (!has_data) to.prepare(0, 0);
+    if (!has_data) to.begin(0, 0);
     if (!to.commit(static_cast<std::int32_t>(size), static_cast<std::int32_t>(iteration)))
         return {to.code(), to.text()};
     return {};
@@ -166,6 +189,7 @@ inline grpc::Status to_status(errc reason, const std::string& text) {
         case errc::protocol_error:
         case errc::invalid_argument: return as(grpc::StatusCode::INVALID_ARGUMENT);
         case errc::too_large: return as(grpc::StatusCode::RESOURCE_EXHAUSTED);
+        case errc::checksum_differs: return as(grpc::StatusCode::DATA_LOSS);
         case errc::not_permitted: return as(grpc::StatusCode::PERMISSION_DENIED);
         default: return as(grpc::StatusCode::UNAVAILABLE);
     }
@@ -181,6 +205,7 @@ inline errc to_errc(const grpc::Status& status) {
         case grpc::StatusCode::PERMISSION_DENIED:
         case grpc::StatusCode::UNAUTHENTICATED: return errc::not_permitted;
         case grpc::StatusCode::DEADLINE_EXCEEDED: return errc::idle_timeout;
+        case grpc::StatusCode::DATA_LOSS: return errc::checksum_differs;
         case grpc::StatusCode::UNAVAILABLE:
         case grpc::StatusCode::CANCELLED: return errc::connection_failed;
         default: return errc::stream_broken;

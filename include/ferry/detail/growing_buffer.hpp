@@ -27,6 +27,9 @@ public:
 
     std::uint8_t* data() noexcept { return data_; }
 
+    /// What is reserved, in bytes.
+    std::uint64_t capacity() const noexcept { return capacity_; }
+
     /// Room for `needed` bytes; where it has to grow, for `wanted` at once, if that can be had. False: no memory.
     bool ensure(std::uint64_t needed, std::uint64_t wanted) noexcept {
         if (needed <= capacity_) return true;

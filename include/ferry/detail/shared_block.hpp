@@ -96,13 +96,13 @@ struct mapped_file {
     std::string problem;
 };
 
-inline mapped_file map_file(const std::string& path) {
+/// The whole of an open file, mapped read-only; the descriptor stays the caller's.
+inline mapped_file map_descriptor(int fd) {
     struct mapping : block {
         void* at;
         std::size_t length;
     };
     mapped_file out;
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is refused, not waited for
     struct stat about {};
     if (fd < 0 || ::fstat(fd, &about) != 0) {
         out.problem = std::strerror(errno);
@@ -127,6 +127,12 @@ inline mapped_file map_file(const std::string& path) {
             out.size = length;
         }
     }
+    return out;
+}
+
+inline mapped_file map_file(const std::string& path) {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is refused, not waited for
+    auto out = map_descriptor(fd);
     if (fd >= 0) ::close(fd);
     return out;
 }
