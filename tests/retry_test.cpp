@@ -92,7 +92,7 @@ TEST(may_succeed_later, is_false_where_the_same_would_fail_again_or_someone_has_
     const std::set<errc> hopeful{errc::connection_failed, errc::node_unknown,  errc::node_disconnected,
                                  errc::superseded,        errc::stream_broken, errc::unconfirmed,
                                  errc::idle_timeout,      errc::queue_full,    errc::store_failed,
-                                 errc::source_failed,     errc::stopped};
+                                 errc::source_failed,     errc::spool_failed,  errc::stopped};
     for (int code = 0; code <= last_errc; ++code) {
         const auto reason = static_cast<errc>(code);
         EXPECT_EQ(ferry::may_succeed_later(reason), hopeful.contains(reason)) << to_string(reason);

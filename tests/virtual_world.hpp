@@ -37,6 +37,7 @@ struct task_options {
     std::optional<std::chrono::milliseconds> reply_within{};
     bool keep_while_disconnected = false;
     std::string label{};
+    bool urgent = false;
 };
 
 inline task_options request(std::string id) { return {.request_id = std::move(id), .wants_reply = true}; }
@@ -76,6 +77,16 @@ public:
         bool outstanding = false;          ///< a range was asked for, and has not gone out
         bool over = false;                 ///< ended by either side
         std::optional<ferry::errc> ended;  ///< by the core, and why
+    };
+    /// All that the core did with one stream.
+    struct stream_record {
+        std::string node;
+        bool welcomed = false;
+        bool over = false;
+        std::optional<ferry::errc> ended{};                    ///< by the core, and why
+        std::optional<ferry::effects::send_part<int>> part{};  ///< the range that was asked for, and has not gone out
+        std::vector<ferry::effects::send_part<int>> parts{};
+        std::vector<std::uint64_t> withdrawn{};
     };
     struct end_record {
         ferry::outcome how;
@@ -149,11 +160,54 @@ public:
         return call;
     }
 
-    int reply(const std::string& request_id, const std::string& text = "done", const std::string& node = "n") {
+    int reply(const std::string& request_id, const std::string& text = "done", const std::string& node = "n",
+              std::uint64_t number = 0) {
         const int call = ++last_reply_;
-        feed(ferry::events::reply_arrived<int, std::string>{call, node, request_id, text});
+        feed(ferry::events::reply_arrived<int, std::string>{call, node, request_id, text, number});
         return call;
     }
+
+    /// A stream in place of polls; its number is one of a poll's.
+    int stream(ferry::frames::hello hello = usual_hello(), const std::string& node = "n",
+               const std::string& connection = "c") {
+        const int call = static_cast<int>(polls.size()) + 1;
+        polls[call] = {.node = node, .connection = connection, .content = nullptr, .ended = std::nullopt};
+        streams[call].node = node;
+        feed(ferry::events::stream_opened<int>{call, node, connection, std::move(hello)});
+        return call;
+    }
+    static ferry::frames::hello usual_hello() { return {{}, {}, 4, 1000}; }
+
+    void part_sent(int call) {
+        auto& s = streams.at(call);
+        ASSERT_TRUE(s.part) << "stream " << call << " writes nothing";
+        s.part.reset();
+        feed(ferry::events::range_sent<int>{call, s.node});
+    }
+
+    /// Lets all that the window allows go out.
+    void send_all(int call) {
+        while (streams.at(call).part) part_sent(call);
+    }
+
+    void receipt(int call, std::uint64_t task, ferry::frames::verdict what = ferry::frames::verdict::taken,
+                 std::string text = {}, std::chrono::milliseconds pause = {}) {
+        feed(ferry::events::receipt_came<int>{call, streams.at(call).node, {task, what, std::move(text), pause}});
+    }
+    void renew(int call, const std::vector<std::uint64_t>& tasks) {
+        feed(ferry::events::lease_renewed<int>{call, streams.at(call).node, tasks});
+    }
+    void leave(int call) { feed(ferry::events::node_leaving<int>{call, streams.at(call).node}); }
+
+    void break_stream(int call) {
+        auto& s = streams.at(call);
+        s.over = true;
+        s.part.reset();
+        feed(ferry::events::poll_broken<int>{call, s.node, ferry::errc::stream_broken, "it broke"});
+    }
+
+    /// The id of the task whose parts went out last with this ticket.
+    std::uint64_t id_of(int ticket) const { return ids.at(ticket); }
 
     // --- what senders do ----------------------------------------------------------------------------------------------
 
@@ -165,7 +219,7 @@ public:
         kept->payloads.push_back(encoded);
         feed(ferry::events::submitted<int>{node, std::move(encoded), options.request_id, options.wants_reply, ticket,
                                            options.expires_after, options.reply_within, options.keep_while_disconnected,
-                                           options.label},
+                                           options.label, options.urgent},
              [&](ferry::task_key key) { keys[ticket] = key; });
         return ticket;
     }
@@ -281,6 +335,8 @@ public:
     std::shared_ptr<disk<Store>> kept;
     core_type core;
     std::map<int, poll_record> polls;
+    std::map<int, stream_record> streams;
+    std::map<int, std::uint64_t> ids;  ///< of tasks that a stream brought, by ticket
     std::set<int> open_polls;
     std::map<int, ferry::task_key> keys;  ///< 0 where the core refused the ticket
     std::map<int, end_record> ends;
@@ -434,7 +490,39 @@ private:
             EXPECT_EQ(e.part.offset, static_cast<std::uint64_t>(p.chunks - 1) * chunk_bytes);
             p.outstanding = true;
         }
+        void operator()(ferry::effects::send_part<int> e) {
+            auto& s = w.streams.at(e.call);
+            EXPECT_TRUE(s.welcomed && !s.over) << "a part for stream " << e.call << ", which is over or not yet open";
+            EXPECT_FALSE(s.part) << "two parts at once for stream " << e.call;
+            const int ticket = w.kept->tickets.at(e.content.get());
+            const auto [known, first] = w.ids.emplace(ticket, e.head.task);
+            EXPECT_EQ(known->second, e.head.task) << "a task changes its id";
+            EXPECT_EQ(e.head.total, e.content->size());
+            if (e.part.iteration == 1) {
+                EXPECT_EQ(e.part.offset, e.head.offset);
+                w.deliveries.push_back({ticket, e.call});
+            }
+            s.parts.push_back(e);
+            s.part = std::move(e);
+        }
+        void operator()(ferry::effects::welcome<int> e) {
+            EXPECT_FALSE(std::exchange(w.streams.at(e.call).welcomed, true)) << "two welcomes";
+        }
+        void operator()(ferry::effects::withdraw_task<int> e) {
+            EXPECT_TRUE(w.streams.at(e.call).welcomed && !w.streams.at(e.call).over);
+            w.streams.at(e.call).withdrawn.push_back(e.task);
+        }
         void operator()(ferry::effects::end_poll<int> e) {
+            if (const auto found = w.streams.find(e.call); found != w.streams.end()) {
+                auto& s = found->second;
+                EXPECT_FALSE(s.over) << "stream " << e.call << " is ended, and was over";
+                EXPECT_NE(e.reason, ferry::errc::ok);
+                EXPECT_FALSE(e.text.empty());
+                s.over = true;
+                s.ended = e.reason;
+                s.part.reset();
+                return;
+            }
             auto& p = w.polls.at(e.call);
             EXPECT_FALSE(p.over) << "poll " << e.call << " is ended, and was over";
             EXPECT_NE(e.reason, ferry::errc::ok) << "a node whose poll ends well without a task polls again at once";

@@ -23,6 +23,8 @@ using epoch = std::uint64_t;
 /// A task as the journal keeps it.
 struct task_record {
     std::uint64_t order = 0;                         ///< its key: unique and rising within a node's journal
+    std::uint64_t id = 0;                            ///< by which nodes know it again: drawn at random
+    bool urgent = false;                             ///< it goes in the urgent lane
     std::string request_id;                          ///< the message's own, or empty
     bool wants_reply = false;                        ///< it ends with the reply, not when it is taken
     std::shared_ptr<const payload> content;          ///< the encoded message; a store may give it back as a source

@@ -1,25 +1,28 @@
 // The server's core: what is owed to which node, and what has become of it. A pure state machine: events and the time go
 // in, effects come out through a sink. No threads, sockets, clock or I/O, and no lock: its owner calls it one step at a time.
 //
-// A node's tasks form one lane. Only its head is ever under way, and stays at the head until it is taken or ended:
+// A node's tasks form two lanes, the urgent one and the usual one. In each, a task keeps its place until it is taken or ended:
 //
-//   storing -> queued -> leasing -> sending -> unconfirmed -> taken (-> awaiting its reply) -> settling -> gone
-//                 ^__________________|_____________|   a failed delivery, as the retry policy says
+//   storing -> queued -> leasing -> leased -> sending -> held -> taken (-> awaiting its reply) -> settling -> gone
+//                 ^__________|_________|_________|_________|   its stream ended, or the node wants it later
 //
-// A poll carries one task. That the node has it shows in its next poll over the same connection, or in a reply; a poll over
-// another connection, or a disconnection, is a failed delivery.
+// A poll carries one task, without being `leased` and `held`: it is `unconfirmed` until the node's next poll. That comes over
+// the same connection where the node has the task. Over another one, or where none comes, the delivery has failed.
 //
-// Here is what each event sets going. The rules are in four parts, each built upon those before it:
+// Here is what each event sets going. The rules are in parts, each built upon those before it:
 // `detail/dispatch_nodes.hpp` (who is there), `detail/dispatch_journal.hpp` (what the store has),
-// `detail/dispatch_replies.hpp` (what was answered), `detail/dispatch_lanes.hpp` (whose turn it is, and its delivery).
+// `detail/dispatch_replies.hpp` (what was answered), `detail/dispatch_queue.hpp` (what waits), `detail/dispatch_polls.hpp` and
+// `detail/dispatch_streams.hpp` (the two ways to a node).
 #pragma once
 
 #include <ferry/chunk.hpp>
 #include <ferry/detail/dispatch_journal.hpp>
-#include <ferry/detail/dispatch_lanes.hpp>
 #include <ferry/detail/dispatch_nodes.hpp>
+#include <ferry/detail/dispatch_polls.hpp>
+#include <ferry/detail/dispatch_queue.hpp>
 #include <ferry/detail/dispatch_replies.hpp>
 #include <ferry/detail/dispatch_state.hpp>
+#include <ferry/detail/dispatch_streams.hpp>
 #include <ferry/detail/wake_ups.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
@@ -37,7 +40,7 @@
 
 namespace ferry {
 
-/// The core. `Types` names what it only hands through: `call` (a poll; default-constructed it is none, and comparable),
+/// The core. `Types` names what it only hands through: `call` (a poll or a stream; default-constructed it is none, and comparable),
 /// `reply_call`, `ticket` (a sender's interest) and `reply`; and what it uses: `retry` and `chunk_size`.
 ///
 /// `step(event, now, sink)` calls `sink(effect)` for each effect, in order. The sink must not call `step` before it has
@@ -53,8 +56,9 @@ public:
     using cutter = chunk_cutter<Types::chunk_size::value>;
     using time_point = std::chrono::steady_clock::time_point;
 
-    explicit dispatch(dispatch_limits limits = {}, retry policy = {})
-        : limits_(limits), lanes_(limits_, std::move(policy), nodes_, journal_) {}
+    /// The tasks' ids are the same for a seed: give each process another one.
+    explicit dispatch(dispatch_limits limits = {}, retry policy = {}, std::uint64_t seed = 0)
+        : limits_(limits), journal_(nodes_, seed), queue_(std::move(policy), nodes_, journal_) {}
     dispatch(const dispatch&) = delete;
     dispatch& operator=(const dispatch&) = delete;
 
@@ -85,15 +89,14 @@ public:
             return refuse(outcome_kind::too_large, errc::too_large,
                           "a payload of " + std::to_string(size) + " bytes is beyond the server's limit");
         }
-        if (is_full(n, size)) {
-            return refuse(outcome_kind::queue_full, errc::queue_full,
-                          "the queue of node " + e.node + " is full: " + std::to_string(n.queued_tasks) + " tasks, " +
-                              std::to_string(n.queued_bytes) + " bytes");
+        if (auto full = what_is_full(n, size); !full.empty()) {
+            return refuse(outcome_kind::queue_full, errc::queue_full, std::move(full));
         }
         task& t = journal_.add(n, now.steady);
         t.record.request_id = std::move(e.request_id);
         t.label = std::move(e.label);
         t.record.content = std::move(e.content);
+        t.record.urgent = e.urgent;
         t.record.accepted = now.system;
         t.record.expires = detail::later(now.system, e.expires_after);
         t.expires = detail::later(now.steady, e.expires_after);
@@ -107,33 +110,58 @@ public:
 
     template <class Sink>
     void step(events::poll_opened<call> e, instant now, Sink&& sink) {
-        node* n = nodes_.find(e.node);
-        if (n) lanes_.poll_came(*n, e.connection, now, sink);
-        if (stopping_) {
-            sink(effects::end_poll<call>{std::move(e.call), errc::stopped, stopping_text});
-            return check_drained(sink);
+        if (node* n = call_opened(e, now, sink)) {
+            streams_.forsaken(*n, now, sink);
+            pump(*n, now, sink);
         }
-        if (!n) n = nodes_.add(e.node, sink);
-        if (!n) {
-            return sink(
-                effects::end_poll<call>{std::move(e.call), errc::queue_full, "the server knows too many nodes"});
+    }
+
+    template <class Sink>
+    void step(events::stream_opened<call> e, instant now, Sink&& sink) {
+        if (node* n = call_opened(e, now, sink)) {
+            streams_.opened(*n, std::move(e.hello), now, sink);
+            pump(*n, now, sink);
         }
-        const call older = nodes_.poll_opened(*n, std::move(e.call), e.connection, now, sink);
-        if (older != call{}) lanes_.supersede(*n, older, now, sink);
-        journal_.acquire(*n, sink);
-        lanes_.pump(*n, now, sink);
+    }
+
+    template <class Sink>
+    void step(const events::receipt_came<call>& e, instant now, Sink&& sink) {
+        node* n = streamer(e.node, e.call);
+        if (!n) return;
+        streams_.receipt_came(*n, e.receipt, now, sink);
+        check_drained(sink);
+    }
+
+    template <class Sink>
+    void step(const events::lease_renewed<call>& e, instant now, Sink&&) {
+        if (node* n = streamer(e.node, e.call)) streams_.lease_renewed(*n, e.tasks, now);
+    }
+
+    template <class Sink>
+    void step(const events::node_leaving<call>& e, instant, Sink&&) {
+        if (node* n = streamer(e.node, e.call)) streams_.leaving(*n);
     }
 
     template <class Sink>
     void step(const events::range_sent<call>& e, instant now, Sink&& sink) {
-        if (node* n = carrier(e.node, e.call)) lanes_.range_sent(*n, now, sink);
+        if (node* n = streamer(e.node, e.call)) {
+            streams_.range_sent(*n, now, sink);
+            check_drained(sink);
+        } else if (node* c = carrier(e.node, e.call)) {
+            polls_.range_sent(*c, now, sink);
+        }
     }
 
     template <class Sink>
     void step(events::poll_broken<call> e, instant now, Sink&& sink) {
-        if (node* n = carrier(e.node, e.call)) {
+        if (node* s = streamer(e.node, e.call)) {
+            if (e.reason != errc::stream_broken) sink(effects::end_poll<call>{e.call, e.reason, std::move(e.text)});
+            nodes_.session_over(*s, e.reason, now, sink);
+            check_drained(sink);
+        } else if (node* n = carrier(e.node, e.call)) {
             if (e.reason != errc::stream_broken) sink(effects::end_poll<call>{e.call, e.reason, e.text});
-            lanes_.drop(*n, e.reason, std::move(e.text), now, sink);
+            polls_.drop(*n, e.reason, std::move(e.text), now, sink);
+            pump(*n, now, sink);
             check_drained(sink);
         } else if (node* parked = nodes_.find(e.node); parked && parked->current == e.call) {
             parked->current = call{};
@@ -149,7 +177,8 @@ public:
                                                   "the poll ended before the task was carried"},
                         now, sink);
         }
-        lanes_.carried(*n, now, sink);
+        polls_.carried(*n, now, sink);
+        pump(*n, now, sink);
         check_drained(sink);
     }
 
@@ -158,19 +187,23 @@ public:
         node* n = nodes_.find(e.node);
         if (!n) return refuse_stranger(std::move(e.call), e.node, sink);
         replies_.arrived(*n, std::move(e), sink);
-        lanes_.pump(*n, now, sink);
+        pump(*n, now, sink);
         check_drained(sink);
     }
 
     /// A full queue is told to the sender; a node that nobody knows is not its business.
     template <class Sink>
     void step(events::forward_arrived<reply_call, ticket> e, instant now, Sink&& sink) {
-        if (!nodes_.find(e.from)) return refuse_stranger(std::move(e.call), e.from, sink);
+        node* const from = nodes_.find(e.from);
+        if (!from) return refuse_stranger(std::move(e.call), e.from, sink);
+        if (replies_.known(*from, e.call, e.number, sink)) return;
         const node* to = nodes_.find(e.task.node);
-        const bool full = to && is_full(*to, e.task.content->size());
-        const std::string text = full ? "the queue of node " + e.task.node + " is full" : std::string();
-        if (!full) step(std::move(e.task), now, sink);
-        sink(effects::answer_reply<reply_call>{std::move(e.call), full ? errc::queue_full : errc::ok, text});
+        const std::string full = to ? what_is_full(*to, e.task.content->size()) : std::string();
+        if (full.empty()) {
+            replies_.remember(*from, e.number);
+            step(std::move(e.task), now, sink);
+        }
+        sink(effects::answer_reply<reply_call>{std::move(e.call), full.empty() ? errc::ok : errc::queue_full, full});
     }
 
     template <class Sink>
@@ -186,8 +219,8 @@ public:
         const bool moves = n.carried && n.carried->of == t;
         journal_.end(*t, {outcome_kind::cancelled, errc::cancelled, "withdrawn by its sender", t->record.attempts},
                      sink);
-        if (moves) lanes_.cut(n, errc::cancelled, "the task was withdrawn", now, sink);
-        lanes_.pump(n, now, sink);
+        if (moves) polls_.cut(n, errc::cancelled, "the task was withdrawn", now, sink);
+        pump(n, now, sink);
         check_drained(sink);
     }
 
@@ -196,8 +229,8 @@ public:
         task* t = journal_.find(e.key);
         if (!t) return;
         node& n = *t->owner;
-        if (journal_.done(*t, e.status, now, sink)) lanes_.start(*t, now, sink);
-        lanes_.pump(n, now, sink);
+        if (journal_.done(*t, e.status, now, sink)) leased(*t, now, sink);
+        pump(n, now, sink);
         check_drained(sink);
     }
 
@@ -211,7 +244,8 @@ public:
             journal_.give_up(*n, status, now, sink);
         }
         replies_.take_early(*n, sink);
-        lanes_.pump(*n, now, sink);
+        streams_.reconcile(*n, now, sink);
+        pump(*n, now, sink);
         check_drained(sink);
     }
 
@@ -226,7 +260,10 @@ public:
     template <class Sink>
     void step(events::stop_requested, instant now, Sink&& sink) {
         stopping_ = true;
-        for (auto& [id, n] : nodes_) nodes_.release_parked(n, errc::stopped, stopping_text, now, sink);
+        for (auto& [id, n] : nodes_) {
+            streams_.leaving(n);
+            if (!n.session) nodes_.release_parked(n, errc::stopped, stopping_text, now, sink);
+        }
         check_drained(sink);
     }
 
@@ -237,7 +274,7 @@ public:
         for (auto& [id, n] : nodes_) {
             if (n.carried) {
                 sink(effects::end_poll<call>{n.carried->on, errc::stopped, stopping_text});
-                lanes_.take(n, now, sink);
+                polls_.take(n, now, sink);
             }
             nodes_.release_parked(n, errc::stopped, stopping_text, now, sink);
             replies_.refuse_early(n, errc::stopped, stopping_text, sink);
@@ -295,14 +332,72 @@ private:
         return n && n->carried && n->carried->on == on ? n : nullptr;
     }
 
+    /// The node whose stream this is.
+    node* streamer(const std::string& id, const call& on) {
+        node* n = nodes_.find(id);
+        return n && n->session && n->current == on ? n : nullptr;
+    }
+
+    /// What a poll and a stream begin alike. Null where the call was ended.
+    template <class Opened, class Sink>
+    node* call_opened(Opened& e, instant now, Sink& sink) {
+        node* n = nodes_.find(e.node);
+        if (n) polls_.poll_came(*n, e.connection, now, sink);
+        const auto refuse = [&](errc reason, std::string text) {
+            sink(effects::end_poll<call>{std::move(e.call), reason, std::move(text)});
+            return nullptr;
+        };
+        if (stopping_) {
+            refuse(errc::stopped, stopping_text);
+            check_drained(sink);
+            return nullptr;
+        }
+        if (!n) n = nodes_.add(e.node, sink);
+        if (!n) return refuse(errc::queue_full, "the server knows too many nodes");
+        if (n->session) {
+            polls_.warn_of_second(*n, sink);
+            nodes_.end_session(*n, errc::superseded, polls_.superseded_text, now, sink);
+        }
+        const call older = nodes_.poll_opened(*n, std::move(e.call), e.connection, now, sink);
+        if (older != call{}) polls_.supersede(*n, older, now, sink);
+        journal_.acquire(*n, sink);
+        return n;
+    }
+
+    template <class Sink>
+    void pump(node& n, instant now, Sink& sink) {
+        polls_.pump(n, now, sink);
+        streams_.pump(n, now, sink);
+    }
+
+    /// The journal has noted that the task is to be sent.
+    template <class Sink>
+    void leased(task& t, instant now, Sink& sink) {
+        if (std::exchange(t.lease_is_void, false)) {
+            return queue_.requeue(t, t.not_before > now.steady ? t.not_before : time_point::min(), sink);
+        }
+        t.owner->session ? streams_.leased(t, sink) : polls_.start(t, now, sink);
+    }
+
     template <class Sink>
     void refuse_stranger(reply_call&& call, const std::string& id, Sink& sink) {
         sink(effects::answer_reply<reply_call>{std::move(call), errc::node_unknown,
                                                "a reply of node " + id + ", which has never polled"});
     }
 
-    bool is_full(const node& n, std::uint64_t more) const {
-        return n.queued_tasks >= limits_.max_queued_tasks || n.queued_bytes + more > limits_.max_queued_bytes;
+    /// Empty where there is room for a task of so many bytes.
+    std::string what_is_full(const node& n, std::uint64_t more) const {
+        const auto is_full = [](const std::string& whose, std::size_t tasks, std::uint64_t bytes) {
+            return whose + " is full: " + std::to_string(tasks) + " tasks, " + std::to_string(bytes) + " bytes";
+        };
+        const auto& all = nodes_.queued();
+        if (n.queued_tasks >= limits_.max_queued_tasks || n.queued_bytes + more > limits_.max_queued_bytes) {
+            return is_full("the queue of node " + *n.id, n.queued_tasks, n.queued_bytes);
+        }
+        if (all.tasks >= limits_.max_all_queued_tasks || all.bytes + more > limits_.max_all_queued_bytes) {
+            return is_full("the queue of all nodes", all.tasks, all.bytes);
+        }
+        return {};
     }
 
     /// One more sender waits for the task.
@@ -314,23 +409,26 @@ private:
 
     template <class Sink>
     void look_after(node& n, instant now, Sink& sink) {
-        lanes_.cut_idle(n, now, sink);
-        if (nodes_.has_gone(n, now, sink)) lanes_.node_gone(n, now, sink);
-        lanes_.expire_waiting(n, now, sink);
+        polls_.cut_idle(n, now, sink);
+        streams_.look_after(n, now, sink);
+        if (nodes_.has_gone(n, now, sink)) polls_.node_gone(n, now, sink);
+        queue_.expire_waiting(n, now, sink);
         replies_.expire(n, now, sink);
-        lanes_.pump(n, now, sink);
+        pump(n, now, sink);
         nodes_.arm(n, next_wake(n, now.steady), sink);
     }
 
     time_point next_wake(const node& n, time_point now) const {
-        return std::min({nodes_.next_wake(n), lanes_.next_wake(n, now), replies_.next_wake(n)});
+        return std::min({nodes_.next_wake(n), polls_.next_wake(n), streams_.next_wake(n), queue_.next_wake(n, now),
+                         replies_.next_wake(n)});
     }
 
     template <class Sink>
     void check_drained(Sink& sink) {
-        if (!stopping_ || drained_ || lanes_.carrying() > 0 || journal_.settling_tasks() > 0) return;
+        if (!stopping_ || drained_ || polls_.carrying() > 0 || journal_.settling_tasks() > 0) return;
         for (const auto& [id, n] : nodes_) {
-            if (lanes_.awaits_confirmation(n) && n.status != node_status::disconnected) return;
+            if (polls_.unconfirmed(n) && n.status != node_status::disconnected) return;
+            if (streams_.anything_outstanding(n)) return;
         }
         drained_ = true;
         sink(effects::drained{});
@@ -338,9 +436,11 @@ private:
 
     dispatch_limits limits_;
     detail::dispatch_nodes<Types> nodes_{limits_};
-    detail::dispatch_journal<Types> journal_{nodes_};
+    detail::dispatch_journal<Types> journal_;
     detail::dispatch_replies<Types> replies_{limits_, nodes_, journal_};
-    detail::dispatch_lanes<Types> lanes_;
+    detail::dispatch_queue<Types> queue_;
+    detail::dispatch_polls<Types> polls_{limits_, nodes_, journal_, queue_};
+    detail::dispatch_streams<Types> streams_{limits_, nodes_, journal_, queue_};
     bool stopping_ = false;
     bool drained_ = false;
 };

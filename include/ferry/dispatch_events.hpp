@@ -4,6 +4,7 @@
 #include <ferry/agent_store.hpp>
 #include <ferry/chunk.hpp>
 #include <ferry/error.hpp>
+#include <ferry/frames.hpp>
 #include <ferry/node_info.hpp>
 #include <ferry/outcome.hpp>
 #include <ferry/payload.hpp>
@@ -14,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace ferry {
 
@@ -25,13 +27,16 @@ struct instant {
 
 /// The bounds and times of the core.
 struct dispatch_limits {
-    std::size_t max_nodes = 100'000;                                        ///< known at the same time
-    std::size_t max_queued_tasks = 10'000;                                  ///< of one node
-    std::uint64_t max_queued_bytes = std::uint64_t{64} << 30;               ///< of one node's queue
-    std::uint64_t max_payload_bytes = std::uint64_t{16} << 30;              ///< of one task
-    std::size_t max_unclaimed_replies = 10'000;                             ///< that wait for their handler
+    std::size_t max_nodes = 100'000;                              ///< known at the same time
+    std::size_t max_queued_tasks = 10'000;                        ///< of one node
+    std::uint64_t max_queued_bytes = std::uint64_t{64} << 30;     ///< of one node's queue
+    std::size_t max_all_queued_tasks = 1'000'000;                 ///< of all nodes
+    std::uint64_t max_all_queued_bytes = std::uint64_t{1} << 40;  ///< of all; a broadcast counts for each node
+    std::uint64_t max_payload_bytes = std::uint64_t{16} << 30;    ///< of one task
+    std::size_t max_unclaimed_replies = 10'000;                   ///< that wait for their handler
     std::chrono::milliseconds disconnect_after = std::chrono::seconds{10};  ///< without a poll
     std::chrono::milliseconds idle_limit = std::chrono::seconds{60};        ///< of a transfer that stands still
+    std::chrono::milliseconds lease = std::chrono::seconds{60};             ///< of a task that a node has; 0: no end
 };
 
 /// The bounds of what nodes send.
@@ -39,6 +44,7 @@ struct inbound_limits {
     std::size_t max_uploads = 10'000;                                 ///< open at the same time
     std::uint64_t max_bytes = std::uint64_t{4} << 30;                 ///< of replies that are coming or not yet decoded
     std::chrono::milliseconds idle_limit = std::chrono::seconds{60};  ///< of an upload that stands still
+    std::chrono::milliseconds keep_broken = std::chrono::minutes{10};  ///< what came of an upload that broke off
 };
 
 /// Key of a task in the core; never 0 for a task that was accepted.
@@ -59,6 +65,7 @@ struct submitted {
     std::optional<std::chrono::milliseconds> reply_within{};
     bool keep_while_disconnected = false;
     std::string label{};  // what the message is, for logs
+    bool urgent = false;
 };
 
 /// A node opened a poll over a connection, whose name is unique among those open.
@@ -69,6 +76,37 @@ struct poll_opened {
     const std::string& connection;
 };
 
+/// A node opened a stream over a connection, in place of polls. The other events of calls are for both.
+template <class Call>
+struct stream_opened {
+    Call call;
+    const std::string& node;
+    const std::string& connection;
+    frames::hello hello;
+};
+
+template <class Call>
+struct receipt_came {
+    const Call& call;
+    const std::string& node;
+    frames::receipt receipt;
+};
+
+/// The node still has these tasks.
+template <class Call>
+struct lease_renewed {
+    const Call& call;
+    const std::string& node;
+    const std::vector<std::uint64_t>& tasks;
+};
+
+/// The node takes no more tasks over this stream.
+template <class Call>
+struct node_leaving {
+    const Call& call;
+    const std::string& node;
+};
+
 /// The range that was asked for has been written, and the stream goes on.
 template <class Call>
 struct range_sent {
@@ -76,7 +114,7 @@ struct range_sent {
     const std::string& node;
 };
 
-/// The stream will carry nothing more: the node is gone, or a range could not be read.
+/// The call will carry nothing more: the node is gone, or a range could not be read.
 template <class Call>
 struct poll_broken {
     const Call& call;
@@ -85,7 +123,7 @@ struct poll_broken {
     std::string text;
 };
 
-/// The stream is over; `clean` where its last range and its status went out.
+/// The call is over; `clean` where a poll's last range and its status went out.
 template <class Call>
 struct poll_closed {
     const Call& call;
@@ -93,13 +131,14 @@ struct poll_closed {
     bool clean;
 };
 
-/// A whole reply came in.
+/// A whole reply came in. By `number` it is known again if it comes twice; 0 where it has none.
 template <class ReplyCall, class Reply>
 struct reply_arrived {
     ReplyCall call;
     const std::string& node;
     const std::string& request_id;
     Reply reply;
+    std::uint64_t number = 0;
 };
 
 /// A node sends a message to another node; what becomes of it is reported to the (empty) ticket.
@@ -108,6 +147,7 @@ struct forward_arrived {
     ReplyCall call;
     const std::string& from;
     submitted<Ticket> task;
+    std::uint64_t number = 0;  // as of a reply
 };
 
 /// The handler for an unclaimed reply has returned.
@@ -142,12 +182,35 @@ struct begun {
     std::chrono::steady_clock::duration age;  // since it was accepted
 };
 
-/// Write this range of the content to the call; after the last chunk end the call well.
+/// Write this range of the content to the poll; after the last chunk end the call well.
 template <class Call>
 struct send_range {
     Call call;
     std::shared_ptr<const payload> content;
     chunk part;
+};
+
+/// Write this range of the content to the stream, as a chunk of this delivery; then say `range_sent`. No other comes before that.
+template <class Call>
+struct send_part {
+    Call call;
+    std::shared_ptr<const payload> content;
+    chunk part;
+    frames::delivery_head head;
+};
+
+/// The first that is told to a stream, before all parts.
+template <class Call>
+struct welcome {
+    Call call;
+    frames::welcome what;
+};
+
+/// Tell the stream's node that it is not to have this task (any more).
+template <class Call>
+struct withdraw_task {
+    Call call;
+    std::uint64_t task;
 };
 
 /// End the call without (more) data.

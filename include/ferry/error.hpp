@@ -31,8 +31,12 @@ enum class errc {
     ownership_lost,     ///< Another server has taken over the node's journal.
     store_failed,       ///< The agent store reported an error.
     source_failed,      ///< A payload's source could not be read.
+    spool_failed,       ///< The spool folder could not be written or read.
     expired,            ///< The task waited in the queue for longer than its age limit.
     refused,            ///< The node refused the task.
+    refused_for_now,    ///< The node refused the task for now.
+    lease_lost,         ///< The node has not renewed the task's lease in time.
+    checksum_differs,   ///< The bytes that arrived are not those that were sent.
     cancelled,          ///< The delivery was withdrawn.
     stopped,            ///< The server or client was stopped.
     protocol_error,     ///< The peer broke the protocol.
@@ -62,8 +66,12 @@ constexpr std::string_view to_string(errc code) noexcept {
         case errc::ownership_lost: return "ownership lost";
         case errc::store_failed: return "store failed";
         case errc::source_failed: return "source failed";
+        case errc::spool_failed: return "spool failed";
         case errc::expired: return "expired";
         case errc::refused: return "refused";
+        case errc::refused_for_now: return "refused for now";
+        case errc::lease_lost: return "lease lost";
+        case errc::checksum_differs: return "checksum differs";
         case errc::cancelled: return "cancelled";
         case errc::stopped: return "stopped";
         case errc::protocol_error: return "protocol error";

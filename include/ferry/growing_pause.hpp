@@ -25,20 +25,37 @@ struct growing_pause {
 
 namespace detail {
 
-/// Numbers from 0 up to, but not including, 1; the same for a seed, and as cheap as a counter.
-class random_part {
+/// Numbers that are the same for a seed, each as cheap as a counter, and none twice within 2^64 of them (SplitMix64).
+class random_bits {
 public:
-    explicit random_part(std::uint64_t seed) noexcept : state_(seed) {}
+    explicit random_bits(std::uint64_t seed) noexcept : state_(seed) {}
 
-    double next() noexcept {
-        auto mixed = state_ += 0x9e3779b97f4a7c15U;  // SplitMix64
+    std::uint64_t next() noexcept {
+        auto mixed = state_ += 0x9e3779b97f4a7c15U;
         mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9U;
         mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111ebU;
-        return static_cast<double>((mixed ^ (mixed >> 31)) >> 11) * 0x1p-53;
+        return mixed ^ (mixed >> 31);
+    }
+
+    /// For what 0 means none.
+    std::uint64_t next_id() noexcept {
+        const auto drawn = next();
+        return drawn != 0 ? drawn : next();
     }
 
 private:
     std::uint64_t state_;
+};
+
+/// Numbers from 0 up to, but not including, 1; the same for a seed.
+class random_part {
+public:
+    explicit random_part(std::uint64_t seed) noexcept : bits_(seed) {}
+
+    double next() noexcept { return static_cast<double>(bits_.next() >> 11) * 0x1p-53; }
+
+private:
+    random_bits bits_;
 };
 
 }  // namespace detail

@@ -2,18 +2,23 @@
 // go in, effects come out through a sink. No threads, sockets, clock or I/O, and no lock: its owner calls it one step at a
 // time. The server's counterpart is `dispatch.hpp`.
 //
-//   poll:     pausing -> parked -> carrying -> ended     the next goes over the same connection where it ended well, which
+//   link:     pausing -> stream -> ended                 a server that knows of no streams is polled instead:
+//             pausing -> parked -> carrying -> ended     the next goes over the same connection where it ended well, which
 //                ^______________________________|        tells the server that its task has come over; else over a new one
-//   task:     waiting -> running -> gone                 one at a time, in order
+//   task:     part -> waiting -> running -> done         one at a time in each of two lanes, in order
 //   upload:   waiting -> moving -> ended                 one lane for those of one chunk, one for the others
 //                ^__________|                            a lost link doesn't count; else as the retry policy says
 //   feedback: waiting -> under way -> gone               one at a time, in order, in nobody's way
+//
+// What a stream says is in proto/ferry/researcher.proto.
 #pragma once
 
 #include <ferry/detail/feedback_queue.hpp>
+#include <ferry/detail/held_tasks.hpp>
 #include <ferry/detail/pacing.hpp>
 #include <ferry/detail/upload_queue.hpp>
 #include <ferry/error.hpp>
+#include <ferry/frames.hpp>
 #include <ferry/intake_events.hpp>
 #include <ferry/outcome.hpp>
 #include <ferry/retry.hpp>
@@ -22,10 +27,10 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace ferry {
 
@@ -44,7 +49,7 @@ public:
 
     /// Two cores with the same seed pause alike.
     explicit intake(intake_limits limits = {}, retry policy = {}, std::uint64_t seed = 0)
-        : limits_(limits), retry_(std::move(policy)), random_(seed) {}
+        : limits_(limits), retry_(std::move(policy)), random_(seed), polls_(!limits.streams) {}
     intake(const intake&) = delete;
     intake& operator=(const intake&) = delete;
 
@@ -55,9 +60,98 @@ public:
     }
 
     template <class Sink>
+    void step(const intake_events::task_found& e, instant, Sink&&) {
+        tasks_.received(e.number, e.received);
+    }
+
+    template <class Sink>
+    void step(const intake_events::task_done_before& e, instant, Sink&&) {
+        tasks_.remember({e.number});
+    }
+
+    template <class Sink>
     void step(const intake_events::poll_sent& e, instant now, Sink&&) {
         if (is_open(e.poll_id)) poll_.sent = now.steady;
     }
+
+    // --- over a stream -------------------------------------------------------------------------------------------------
+
+    template <class Sink>
+    void step(const intake_events::stream_welcomed& e, instant now, Sink&& sink) {
+        if (!is_open(e.poll_id)) return;
+        poll_.welcomed = true;
+        poll_.lease = e.what.lease;
+        renew_ = renewal(now.steady);
+        uploads_.way_known(poll_.id);
+        alive(sink);
+        for (auto& each : std::exchange(poll_.untold, {})) {
+            sink(intake_effects::tell_receipt{poll_.id, std::move(each)});
+        }
+        if (stopping_) leave(sink);
+        go_on(now, sink);
+    }
+
+    /// Returns whether the bytes are wanted.
+    template <class Sink>
+    bool step(const intake_events::delivery_began& e, instant now, Sink&& sink) {
+        if (!is_open(e.poll_id) || !is_wanted(e.head.task, e.head.attempt, sink)) return false;
+        tasks_.received(e.head.task, e.head.offset);
+        poll_.moving.insert(e.head.task);
+        poll_.last_progress = now.steady;
+        go_on(now, sink);
+        return true;
+    }
+
+    template <class Sink>
+    void step(const intake_events::delivery_progress& e, instant now, Sink&& sink) {
+        if (!is_open(e.poll_id) || !poll_.moving.contains(e.number)) return;
+        tasks_.received(e.number, e.received);
+        poll_.last_progress = now.steady;
+        go_on(now, sink);
+    }
+
+    template <class Sink>
+    void step(const intake_events::delivery_damaged& e, instant now, Sink&& sink) {
+        if (!is_open(e.poll_id)) return;
+        tasks_.forget_part(e.number, sink);
+        sink(intake_effects::cancel_poll{poll_.id});
+        end_poll(poll_end::corrupt, e.text, now.steady, sink);
+        go_on(now, sink);
+    }
+
+    template <class Sink>
+    void step(const intake_events::delivery_refused& e, instant now, Sink&& sink) {
+        if (!is_open(e.poll_id)) return;
+        poll_.moving.erase(e.number);
+        tasks_.forget_part(e.number, sink);
+        const frames::receipt refusal{e.number, frames::verdict::refused, e.text};
+        tasks_.remember(refusal);
+        sink(intake_effects::tell_receipt{poll_.id, refusal});
+        go_on(now, sink);
+    }
+
+    template <class Sink>
+    void step(const intake_events::task_withdrawn& e, instant now, Sink&& sink) {
+        if (!is_open(e.poll_id)) return;
+        poll_.moving.erase(e.number);
+        tasks_.withdrawn(e.number, sink);
+        go_on(now, sink);
+    }
+
+    template <class Sink>
+    void step(const intake_events::reply_answered& e, instant now, Sink&& sink) {
+        if (!is_open(e.poll_id)) return;
+        uploads_.answered(e.what, now.steady, sink);
+        go_on(now, sink);
+    }
+
+    template <class Sink>
+    void step(intake_events::task_in_progress e, instant, Sink&& sink) {
+        const auto number = tasks_.number_of(e.key);
+        if (number != 0 && poll_.welcomed) sink(intake_effects::renew_leases{poll_.id, {number}});
+    }
+
+    // --- over a poll ---------------------------------------------------------------------------------------------------
 
     template <class Sink>
     void step(const intake_events::poll_accepted& e, instant now, Sink&& sink) {
@@ -78,10 +172,15 @@ public:
     template <class Sink>
     void step(intake_events::task_arrived<task> e, instant now, Sink&& sink) {
         if (!is_open(e.poll_id)) return;
-        poll_.carrying = poll_.whole = true;
         poll_.last_progress = now.steady;
-        tasks_.push_back({++last_id_, e.size_bytes, std::move(e.task)});
-        held_bytes_ += e.size_bytes;
+        if (poll_.stream) {
+            poll_.moving.erase(e.number);
+            if (!is_wanted(e.number, e.attempt, sink)) return;
+        } else {
+            poll_.carrying = poll_.whole = true;
+        }
+        tasks_.arrived(e.urgent, {++last_id_, e.number, e.size_bytes, std::move(e.task)});
+        if (tasks_.count() == 1) renew_ = renewal(now.steady);
         alive(sink);
         go_on(now, sink);
     }
@@ -99,9 +198,8 @@ public:
 
     template <class Sink>
     void step(intake_events::task_returned e, instant now, Sink&& sink) {
-        if (running_ == 0 || running_ != e.key) return;
-        running_ = 0;
-        held_bytes_ -= running_bytes_;
+        const auto number = tasks_.returned(e, poll_.stream, sink);
+        if (number != 0 && poll_.stream) tell({number, e.what, std::move(e.text), e.pause}, sink);
         go_on(now, sink);
     }
 
@@ -109,13 +207,18 @@ public:
     template <class Sink>
     upload_key step(intake_events::reply_submitted<ticket> e, instant now, Sink&& sink) {
         if (drained_) {
-            sink(intake_effects::ended<ticket>{std::move(e.ticket),
-                                               {outcome_kind::stopped, errc::stopped, "the node has stopped", 0}});
+            sink(intake_effects::ended<ticket>{
+                std::move(e.ticket), {outcome_kind::stopped, errc::stopped, "the node has stopped", 0}, e.number});
             return 0;
         }
         const auto key = uploads_.submit(std::move(e), now.steady, sink);
         go_on(now, sink);
         return key;
+    }
+
+    template <class Sink>
+    void step(const intake_events::upload_accepted& e, instant now, Sink&& sink) {
+        uploads_.accepted(e, now.steady, sink);
     }
 
     template <class Sink>
@@ -150,7 +253,7 @@ public:
 
     template <class Sink>
     void step(intake_events::time_passed, instant now, Sink&& sink) {
-        if (poll_.carrying && now.steady >= idle_after(poll_.last_progress)) {
+        if (is_carrying() && now.steady >= idle_after(poll_.last_progress)) {
             sink(intake_effects::cancel_poll{poll_.id});
             end_poll(poll_end::unreachable, "the task stood still on its way", now.steady, sink);
         }
@@ -160,13 +263,18 @@ public:
         go_on(now, sink);
     }
 
-    /// No new polls. What is carried may finish, and what has come over still runs.
-    /// Uploads and feedback go on, also new ones, until `drained` tells that nothing is left.
+    /// No new tasks. What a poll carries may finish, and what it brought still runs; what a stream brought is given back unless
+    /// it runs. Uploads and feedback go on, also new ones, until `drained` tells that nothing is left.
     template <class Sink>
     void step(intake_events::stop_requested, instant now, Sink&& sink) {
         if (!started_) return step(intake_events::stop_forced{}, now, sink);
         if (std::exchange(stopping_, true)) return;
-        if (!poll_.carrying) cancel_poll(sink);
+        if (poll_.welcomed) {
+            leave(sink);
+        } else {
+            tasks_.give_back_waiting([](std::uint64_t) {});
+            if (!poll_.carrying) cancel_poll(now.steady, sink);
+        }
         go_on(now, sink);
     }
 
@@ -174,9 +282,8 @@ public:
     template <class Sink>
     void step(intake_events::stop_forced, instant now, Sink&& sink) {
         stopping_ = true;
-        cancel_poll(sink);
+        cancel_poll(now.steady, sink);
         drop_tasks(sink);
-        running_ = 0;
         uploads_.stop(sink);
         feedback_.stop(sink);
         set_link(false, sink);
@@ -186,10 +293,12 @@ public:
     bool connected() const noexcept { return connected_; }
 
     /// Nothing is under way or queued but tasks.
-    bool quiet_but_for_tasks() const noexcept { return poll_.id == 0 && uploads_.empty() && feedback_.empty(); }
+    bool quiet_but_for_tasks() const noexcept {
+        return (poll_.id == 0 || poll_.stream) && uploads_.empty() && feedback_.empty();
+    }
 
     /// Tasks that wait or run.
-    std::size_t open_tasks() const noexcept { return tasks_.size() + (running_ != 0 ? 1 : 0); }
+    std::size_t open_tasks() const noexcept { return tasks_.count(); }
 
     /// Uploads accepted and not yet ended.
     std::size_t open_uploads() const noexcept { return uploads_.size(); }
@@ -210,12 +319,12 @@ private:
         bool carrying = false;
         bool whole = false;
         time_point sent = time_point::max();  // when the server was reached by it
-    };
-
-    struct waiting_task {
-        task_key key;
-        std::uint64_t bytes;
-        task work;
+        bool stream = false;
+        bool welcomed = false;
+        bool closing = false;
+        std::chrono::milliseconds lease{};
+        std::set<std::uint64_t> moving{};       // the tasks that come over the stream just now
+        std::vector<frames::receipt> untold{};  // what became of tasks since the hello named them
     };
 
     time_point idle_after(time_point last_progress) const noexcept {
@@ -229,7 +338,41 @@ private:
     bool wants_poll() const noexcept {
         if (!started_ || stopping_ || poll_.id != 0) return false;
         const auto held = open_tasks();
-        return held == 0 || (held < limits_.max_waiting_tasks && held_bytes_ < limits_.max_waiting_bytes);
+        return !polls_ || held == 0 || (held < limits_.max_waiting_tasks && tasks_.bytes() < limits_.max_waiting_bytes);
+    }
+
+    bool is_carrying() const noexcept { return poll_.carrying || !poll_.moving.empty(); }
+
+    /// Of a task that comes (again) over the stream. One that is done is answered anew.
+    template <class Sink>
+    bool is_wanted(std::uint64_t number, int attempt, Sink& sink) {
+        if (stopping_) return false;
+        if (attempt <= 1) return true;
+        if (tasks_.is_ready(number) || tasks_.is_returning(number)) return false;
+        const auto* done = tasks_.done(number);
+        if (done) sink(intake_effects::tell_receipt{poll_.id, *done});
+        return !done;
+    }
+
+    /// Over the stream, as soon as the server listens.
+    template <class Sink>
+    void tell(frames::receipt&& what, Sink& sink) {
+        if (!poll_.welcomed) return poll_.untold.push_back(std::move(what));
+        sink(intake_effects::tell_receipt{poll_.id, std::move(what)});
+    }
+
+    /// Takes nothing more from the stream; it is closed when what runs is done.
+    template <class Sink>
+    void leave(Sink& sink) {
+        sink(intake_effects::tell_leaving{poll_.id});
+        tasks_.give_back_waiting([&](std::uint64_t number) {
+            sink(intake_effects::tell_receipt{poll_.id, {number, frames::verdict::given_back}});
+        });
+        poll_.moving.clear();
+    }
+
+    time_point renewal(time_point now) const noexcept {
+        return poll_.lease.count() > 0 ? detail::after(now, poll_.lease / 3) : time_point::max();
     }
 
     bool wants_connection() const noexcept {
@@ -260,9 +403,17 @@ private:
     }
 
     template <class Sink>
-    void cancel_poll(Sink& sink) {
+    void cancel_poll(time_point now, Sink& sink) {
         if (poll_.id != 0) sink(intake_effects::cancel_poll{poll_.id});
+        const bool was_stream = poll_.stream;
         poll_ = {};
+        if (was_stream) stream_lost(now, sink);
+    }
+
+    template <class Sink>
+    void stream_lost(time_point now, Sink& sink) {
+        tasks_.end_returning(sink);
+        uploads_.way_lost(now, sink);
     }
 
     template <class Sink>
@@ -276,6 +427,13 @@ private:
             told_.clear();
         }
         resume_ = now;
+        if (gone.stream) stream_lost(now, sink);
+        if (how == poll_end::unknown) {  // at once: nothing is wrong with the server
+            polls_ = true;
+            tasks_.forget_parts(sink);
+            uploads_.way_known(0);
+            return;
+        }
         switch (how) {
             case poll_end::well:
                 alive(sink);
@@ -294,48 +452,61 @@ private:
                 sink(intake_effects::warning{"a task came over damaged and is asked for again: " + text});
                 resume_ += random_.part_of(limits_.reconnect, ++failures_);
                 break;
+            case poll_end::unknown: return;
             case poll_end::refused:
                 tell_once("the server refuses this node for now: " + text, sink);
                 resume_ += random_.part_of(limits_.refused_pause);
                 break;
         }
         old_connection_ = true;
+        ask_anew();
+        if (how == poll_end::refused) uploads_.way_known(0);  // each upload hears for itself what is wrong
         set_link(false, sink);
         uploads_.held().close_until(resume_);
         feedback_.held().close_until(resume_);
     }
 
+    /// The next connection may lead to another server.
+    void ask_anew() { polls_ = !limits_.streams; }
+
     template <class Sink>
     void drop_tasks(Sink& sink) {
-        if (tasks_.empty()) return;
-        sink(intake_effects::warning{std::to_string(tasks_.size()) +
-                                     " tasks were received and not run: the node stops"});
-        tasks_.clear();
+        const auto waiting = tasks_.drop_all();
+        if (waiting == 0) return;
+        sink(intake_effects::warning{std::to_string(waiting) + " tasks were received and not run: the node stops"});
     }
 
     // --- what can be done now ------------------------------------------------------------------------------------------
 
     template <class Sink>
     void go_on(instant now, Sink& sink) {
-        if (running_ == 0 && !tasks_.empty()) {
-            auto next = std::move(tasks_.front());
-            tasks_.pop_front();
-            running_ = next.key;
-            running_bytes_ = next.bytes;
-            sink(intake_effects::run_task<task>{next.key, std::move(next.work)});
-        }
+        tasks_.pump(sink);
         if (wants_connection() && now.steady >= resume_) {
             if (std::exchange(old_connection_, false)) sink(intake_effects::reconnect{failures_ > 0});
             if (wants_poll()) {
-                poll_ = {.id = ++last_id_, .opened = now.steady, .last_progress = now.steady};
-                sink(intake_effects::open_poll{poll_.id});
+                poll_ = {.id = ++last_id_, .opened = now.steady, .last_progress = now.steady, .stream = !polls_};
+                if (poll_.stream) {
+                    sink(intake_effects::open_stream{poll_.id, tasks_.hello()});
+                } else {
+                    uploads_.way_known(0);
+                    sink(intake_effects::open_poll{poll_.id});
+                }
             }
         }
+        if (stopping_ && poll_.id == 0) uploads_.way_known(0);  // no stream will come any more
         if (started_) {
             feedback_.pump(now.steady, sink);
             uploads_.pump(now.steady, sink);
         }
-        if (stopping_ && !drained_ && open_tasks() == 0 && quiet_but_for_tasks()) {
+        if (poll_.welcomed && now.steady >= renew_) {
+            renew_ = renewal(now.steady);
+            if (auto held = tasks_.leased(); !held.empty()) {
+                sink(intake_effects::renew_leases{poll_.id, std::move(held)});
+            }
+        }
+        const bool done = stopping_ && open_tasks() == 0 && quiet_but_for_tasks();
+        if (done && poll_.id != 0 && !std::exchange(poll_.closing, true)) sink(intake_effects::close_stream{poll_.id});
+        if (done && poll_.id == 0 && !drained_) {
             drained_ = true;
             sink(intake_effects::drained{});
         }
@@ -348,7 +519,8 @@ private:
     /// Only of deadlines that something will come of.
     time_point next_wake(time_point now) const noexcept {
         auto when = std::min(uploads_.next_wake(now), feedback_.next_wake(now));
-        if (poll_.carrying) when = std::min(when, idle_after(poll_.last_progress));
+        if (is_carrying()) when = std::min(when, idle_after(poll_.last_progress));
+        if (poll_.welcomed && open_tasks() > 0) when = std::min(when, renew_);
         if (wants_connection()) when = std::min(when, resume_);
         return when;
     }
@@ -370,11 +542,9 @@ private:
     int empty_polls_ = 0;
     time_point resume_ = time_point::min();
 
-    std::deque<waiting_task> tasks_;
-    task_key running_ = 0;
-    std::uint64_t running_bytes_ = 0;
-    std::uint64_t held_bytes_ = 0;  // of the tasks that wait or run; of no interest once it stops
-
+    bool polls_;                            // the server knows of no streams
+    time_point renew_ = time_point::max();  // when the leases are renewed next
+    detail::held_tasks<Types> tasks_{limits_};
     detail::upload_queue<Types> uploads_{limits_, retry_, random_, last_id_};
     detail::feedback_queue<Types> feedback_{limits_, retry_, random_, last_id_};
 };

@@ -1,10 +1,12 @@
 // What goes into the node's core and what comes out of it, as plain values. `intake.hpp` has the rules between them.
-// Each poll, upload, task and feedback has a number that is used once; an event that bears an old number is ignored.
+// Each poll, stream, upload, task and feedback has an id that is used once; an event that bears an old one is ignored. Tasks
+// and replies have numbers beside, by which node and server know them again.
 #pragma once
 
 #include <ferry/chunk.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
+#include <ferry/frames.hpp>
 #include <ferry/growing_pause.hpp>
 #include <ferry/outcome.hpp>
 #include <ferry/payload.hpp>
@@ -14,13 +16,16 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace ferry {
 
 /// The bounds and times of one link of a node. The numbers of uploads under way must be at least 1. What is taken of a
 /// growing pause is a random part between the half and the whole.
 struct intake_limits {
-    std::size_t max_waiting_tasks = 64;                               ///< received, waiting or running
+    bool streams = true;                                              ///< ask for a stream before polling
+    bool renew_leases = true;                                         ///< also of tasks that run
+    std::size_t max_waiting_tasks = 64;                               ///< received, waiting or running, of each lane
     std::uint64_t max_waiting_bytes = std::uint64_t{1} << 30;         ///< of those; one task is always allowed
     std::size_t max_small_uploads = 16;                               ///< of one chunk, under way at once
     std::size_t max_bulk_uploads = 2;                                 ///< of more chunks, under way at once
@@ -37,19 +42,76 @@ struct intake_limits {
 /// Key of an upload in the core; never 0 for one that was accepted.
 using upload_key = std::uint64_t;
 
-/// How a poll ended.
+/// How a poll or a stream ended.
 enum class poll_end {
     well,         ///< status OK
     deadline,     ///< its own deadline passed
     unreachable,  ///< the connection or the server failed: UNAVAILABLE, UNKNOWN, cancelled, a transport error
     corrupt,      ///< its chunks contradicted each other
     refused,      ///< the server will not have this node, at least for now: permission, identity, too many
+    unknown,      ///< the server knows of no streams
 };
 
 namespace intake_events {
 
 /// The link may be used. Until then what is submitted is kept.
 struct started {};
+
+/// Before `started`: so many bytes of a task are there already, from an earlier life of the node.
+struct task_found {
+    std::uint64_t number;
+    std::uint64_t received;
+};
+
+/// Before `started`: an earlier life of the node has dealt with this task.
+struct task_done_before {
+    std::uint64_t number;
+};
+
+/// The server has accepted the stream.
+struct stream_welcomed {
+    std::uint64_t poll_id;
+    frames::welcome what;
+};
+
+/// A delivery of several chunks begins. The step returns whether its bytes are wanted.
+struct delivery_began {
+    std::uint64_t poll_id;
+    frames::delivery_head head;
+};
+
+/// A chunk of a task came over the stream; so many bytes of it are there now.
+struct delivery_progress {
+    std::uint64_t poll_id;
+    std::uint64_t number;
+    std::uint64_t received;
+};
+
+/// What came of a task is not what was sent; all of it was thrown away.
+struct delivery_damaged {
+    std::uint64_t poll_id;
+    std::uint64_t number;
+    std::string text;
+};
+
+/// A task can't be taken in here, now or ever; what came of it was thrown away.
+struct delivery_refused {
+    std::uint64_t poll_id;
+    std::uint64_t number;
+    std::string text;
+};
+
+/// The server wants a task back.
+struct task_withdrawn {
+    std::uint64_t poll_id;
+    std::uint64_t number;
+};
+
+/// The server has dealt with a reply that went over the stream.
+struct reply_answered {
+    std::uint64_t poll_id;
+    frames::answer what;
+};
 
 /// The poll has gone out over a connection. A server may say nothing to it before it has a task.
 struct poll_sent {
@@ -66,12 +128,15 @@ struct poll_progress {
     std::uint64_t poll_id;
 };
 
-/// A whole task was put together. `poll_ended` still follows.
+/// A whole task was put together. After a poll's `poll_ended` still follows. By a stream's number it is known again.
 template <class Task>
 struct task_arrived {
     std::uint64_t poll_id;
     Task task;
     std::uint64_t size_bytes;
+    std::uint64_t number = 0;
+    int attempt = 1;
+    bool urgent = false;
 };
 
 /// The poll is over; not awaited after `cancel_poll`.
@@ -81,8 +146,16 @@ struct poll_ended {
     std::string text;
 };
 
-/// The user's callback for the task has returned or thrown.
+/// The user's callback for the task has returned or thrown, and perhaps refused it.
 struct task_returned {
+    task_key key;
+    frames::verdict what = frames::verdict::taken;
+    std::string text{};
+    std::chrono::milliseconds pause{};
+};
+
+/// The user's callback says that it is still at work.
+struct task_in_progress {
     task_key key;
 };
 
@@ -92,7 +165,14 @@ struct reply_submitted {
     Ticket ticket{};
     std::shared_ptr<const payload> content;
     std::chrono::milliseconds expires_after = std::chrono::milliseconds::max();
-    std::string label{};  // what the message is, for logs
+    std::string label{};       // what the message is, for logs
+    std::uint64_t number = 0;  // that it had in an earlier life of the node; 0: a new one
+};
+
+/// The server tells how much it has of an upload that can go on.
+struct upload_accepted {
+    std::uint64_t upload_id;
+    std::uint64_t offset;
 };
 
 /// The range that was asked for has been written, and the stream goes on.
@@ -142,21 +222,65 @@ struct open_poll {
     std::uint64_t poll_id;
 };
 
-/// End the poll's call; nothing more is expected of it.
+/// Open a stream instead, with this hello.
+struct open_stream {
+    std::uint64_t poll_id;
+    frames::hello hello;
+};
+
+/// End the call of the poll or stream; nothing more is expected of it.
 struct cancel_poll {
     std::uint64_t poll_id;
 };
 
-/// Call the user with the task, then say `task_returned`. No other comes before that.
+/// End the stream once all that was told has gone out; `poll_ended` is awaited.
+struct close_stream {
+    std::uint64_t poll_id;
+};
+
+// What is to be told over the stream, in this order.
+struct tell_receipt {
+    std::uint64_t poll_id;
+    frames::receipt what;
+};
+struct renew_leases {
+    std::uint64_t poll_id;
+    std::vector<std::uint64_t> tasks;
+};
+struct tell_leaving {
+    std::uint64_t poll_id;
+};
+struct send_reply {
+    std::uint64_t poll_id;
+    std::uint64_t number;
+    std::shared_ptr<const payload> content;
+};
+
+/// What is kept of this task's bytes is of no more use.
+struct forget_task {
+    std::uint64_t number;
+};
+
+/// Call the user with the task, then say `task_returned`. Of each lane no other comes before that.
 template <class Task>
 struct run_task {
     task_key key;
     Task task;
+    bool urgent;
 };
 
-/// Begin an upload's call; its first range follows. The rest is for logs.
+/// The task whose callback runs is no longer wanted.
+struct stop_task {
+    task_key key;
+};
+
+/// An upload begins, or a `send_reply`. Where it has a call, `can_go_on` asks for `upload_accepted` first; else its first
+/// range follows. The rest is for logs.
 struct open_upload {
     std::uint64_t upload_id;
+    std::uint64_t number;
+    bool has_call;
+    bool can_go_on;
     const std::string& label;
     std::uint64_t bytes;
     int attempt;
@@ -180,6 +304,7 @@ template <class Ticket>
 struct ended {
     Ticket ticket;
     outcome how;
+    std::uint64_t number;
 };
 
 /// So many bytes of the upload have gone out in the attempt under way.

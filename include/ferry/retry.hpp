@@ -62,6 +62,10 @@ constexpr bool may_succeed_later(errc reason) noexcept {
         case errc::queue_full:
         case errc::store_failed:
         case errc::source_failed:
+        case errc::refused_for_now:
+        case errc::lease_lost:
+        case errc::checksum_differs:
+        case errc::spool_failed:
         case errc::stopped: return true;
         case errc::ok:
         case errc::not_started:

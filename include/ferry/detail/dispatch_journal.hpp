@@ -13,6 +13,7 @@
 #include <ferry/detail/wake_ups.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
+#include <ferry/growing_pause.hpp>
 #include <ferry/outcome.hpp>
 
 #include <algorithm>
@@ -30,12 +31,15 @@ template <class Types>
 class dispatch_journal {
     using ticket = typename Types::ticket;
     using reply = typename Types::reply;
+    using reply_call = typename Types::reply_call;
+    using call = typename Types::call;
 
 public:
     using task = dispatch_task<Types>;
     using node = dispatch_node<Types>;
 
-    explicit dispatch_journal(dispatch_nodes<Types>& nodes) : nodes_(nodes) {}
+    /// Tasks' ids are the same for a seed.
+    dispatch_journal(dispatch_nodes<Types>& nodes, std::uint64_t seed) : nodes_(nodes), ids_(seed) {}
 
     // --- tasks ---------------------------------------------------------------------------------------------------------
 
@@ -47,6 +51,7 @@ public:
     task& add(node& n, std::chrono::steady_clock::time_point accepted) {
         task& t = tasks_[++last_key_];
         t.key = last_key_;
+        t.record.id = ids_.next_id();
         t.owner = &n;
         t.accepted = accepted;
         ++open_;
@@ -61,6 +66,7 @@ public:
     void end(task& t, outcome&& how, Sink& sink) {
         node& n = *t.owner;
         if (n.carried && n.carried->of == &t) n.carried->of = nullptr;
+        if (must_be_withdrawn(n, t, how.kind)) sink(effects::withdraw_task<call>{n.current, t.record.id});
         n.leave_lane(t);
         n.close_request(t);
         t.state = task_state::settling;
@@ -84,6 +90,7 @@ public:
                 t.how = {outcome_kind::stopped, errc::stopped, "the server was stopped first", t.record.attempts};
             }
             tell(t, sink);
+            answer(t, errc::stopped, "the server was stopped before it had noted the reply", sink);
         }
         tasks_.clear();
         open_ = settling_ = 0;
@@ -98,6 +105,18 @@ public:
         begin(store_op::append, n, t);
         t.record.order = ++n.last_order;
         sink(effects::append_task{t.key, *n.id, n.owner, t.record});
+    }
+
+    /// The node has it, and its reply is awaited.
+    template <class Sink>
+    void note_taken(node& n, task& t, Sink& sink) {
+        t.record.taken = true;
+        if (t.busy == store_op::none) {
+            update(n, t, t.record, sink);
+        } else {
+            t.taken_unnoted = true;
+        }
+        t.record.content.reset();
     }
 
     template <class Sink>
@@ -121,17 +140,20 @@ public:
         if (op == store_op::settle && as_owner && !ok) {
             sink(effects::warning{"node " + *n.id + ": the store could not settle a task: " + status.text});
             report(t, sink);
-        } else if (t.is_over()) {
-            conclude(t, sink);
-        } else if (!ok && t.state == task_state::awaiting_reply) {
-            sink(effects::warning{"node " + *n.id + ": the store could not note a task as taken: " + status.text});
-        } else if (!ok) {
-            end(t, {outcome_kind::store_failed, status.code, status.text, t.record.attempts}, sink);
-        } else if (t.state == task_state::storing) {
-            t.state = task_state::queued;
-        } else if (t.state == task_state::leasing) {
-            return true;
+            return false;
         }
+        if (t.is_over()) {
+            conclude(t, sink);
+            return false;
+        }
+        if (!ok && t.state != task_state::awaiting_reply) {
+            end(t, {outcome_kind::store_failed, status.code, status.text, t.record.attempts}, sink);
+            return false;
+        }
+        if (!ok) sink(effects::warning{"node " + *n.id + ": the store could not note a task as taken: " + status.text});
+        if (t.state == task_state::storing) t.state = task_state::queued;
+        if (t.state == task_state::leasing) return true;
+        if (n.owned && std::exchange(t.taken_unnoted, false)) update(n, t, t.record, sink);
         return false;
     }
 
@@ -191,9 +213,9 @@ private:
 
     static std::vector<task*> waiting_for_journal(const node& n) {
         std::vector<task*> out;
-        for (task* t = n.head; t; t = t->next) {
-            if (t->waits_for_journal()) out.push_back(t);
-        }
+        n.for_each_in_lanes([&](task& t) {
+            if (t.waits_for_journal()) out.push_back(&t);
+        });
         return out;
     }
 
@@ -228,6 +250,8 @@ private:
         t.expires = later(now.steady, t.record.expires - now.system);
         t.stored = true;
         t.state = t.record.taken ? task_state::awaiting_reply : task_state::queued;
+        t.interrupted = t.record.attempts > 0;
+        t.interruption = errc::stream_broken;
         n.open_request(t);
         if (t.record.taken) return t.record.content.reset();  // it is never sent again
         n.enter_lane(t);
@@ -255,6 +279,7 @@ private:
     void report(task& t, Sink& sink) {
         if (t.state == task_state::settling) {
             tell(t, sink);
+            answer(t, errc::ok, {}, sink);
             t.state = task_state::reported;
             t.record.content.reset();
             --settling_;
@@ -277,7 +302,24 @@ private:
         t.tickets.clear();
     }
 
+    template <class Sink>
+    void answer(task& t, errc reason, const std::string& text, Sink& sink) {
+        for (auto& each : std::exchange(t.answered_by, {})) {
+            sink(effects::answer_reply<reply_call>{std::move(each), reason, text});
+        }
+    }
+
+    /// What the node has of it, at least in part, is of no more use to it, and it doesn't know that.
+    static bool must_be_withdrawn(const node& n, const task& t, outcome_kind kind) {
+        if (!n.session || !n.session->reconciled) return false;
+        if (t.at_node || (t.outstanding && t.state == task_state::sending)) return true;
+        const bool by_node =
+            kind == outcome_kind::taken || kind == outcome_kind::replied || kind == outcome_kind::refused;
+        return t.is_at_node() && !by_node;
+    }
+
     dispatch_nodes<Types>& nodes_;
+    random_bits ids_;
     std::unordered_map<task_key, task> tasks_;
     task_key last_key_ = 0;
     std::size_t settling_ = 0;

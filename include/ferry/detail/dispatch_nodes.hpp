@@ -50,6 +50,7 @@ public:
         }
         const auto added = nodes_.try_emplace(id).first;
         added->second.id = &added->first;
+        added->second.all = &queued_;
         return &added->second;
     }
 
@@ -58,10 +59,11 @@ public:
     auto begin() const { return nodes_.begin(); }
     auto end() const { return nodes_.end(); }
     std::size_t reachable() const noexcept { return reachable_; }
+    const queued_in_all& queued() const noexcept { return queued_; }
 
-    // --- polls ---------------------------------------------------------------------------------------------------------
+    // --- polls and streams ---------------------------------------------------------------------------------------------------------
 
-    /// A poll has come. Returns the one that was open before, or none.
+    /// A poll or stream has come. Returns the one that was open before, or none.
     template <class Sink>
     call poll_opened(node& n, call&& on, const std::string& connection, instant now, Sink& sink) {
         auto older = std::exchange(n.current, std::move(on));
@@ -79,9 +81,35 @@ public:
         arm(n, later(n.left, limits_.disconnect_after), sink);
     }
 
-    /// Ends the newest poll, unless it carries a task.
+    /// A stream is over. What was outstanding waits for the node's next hello.
+    template <class Sink>
+    void session_over(node& n, errc reason, instant now, Sink& sink) {
+        n.session.reset();
+        n.current = call{};
+        for (auto& lane : n.lanes) {
+            if (!lane.head) continue;
+            lane.take_back(*lane.head, [&](auto& t) {
+                if (t.state == task_state::leasing) return void(t.lease_is_void = true);
+                t.interrupted = t.state != task_state::leased;
+                t.interruption = reason;
+                t.state = task_state::queued;
+                arm(n, t.expires, sink);
+            });
+        }
+        poll_over(n, now, sink);
+    }
+
+    /// The same, ended by this server.
+    template <class Sink>
+    void end_session(node& n, errc reason, std::string text, instant now, Sink& sink) {
+        sink(effects::end_poll<call>{n.current, reason, std::move(text)});
+        session_over(n, reason, now, sink);
+    }
+
+    /// Ends the newest poll, unless it carries a task, or the stream.
     template <class Sink>
     void release_parked(node& n, errc reason, std::string text, instant now, Sink& sink) {
+        if (n.session) return end_session(n, reason, std::move(text), now, sink);
         if (n.current == call{} || (n.carried && n.carried->on == n.current)) return;
         sink(effects::end_poll<call>{std::exchange(n.current, call{}), reason, std::move(text)});
         poll_over(n, now, sink);
@@ -134,6 +162,7 @@ private:
     const dispatch_limits& limits_;
     std::unordered_map<std::string, node> nodes_;
     wake_ups<node> wake_ups_;
+    queued_in_all queued_;
     std::size_t reachable_ = 0;
 };
 

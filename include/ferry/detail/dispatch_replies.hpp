@@ -13,6 +13,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -45,10 +47,11 @@ public:
     /// While the journal, which may hold the request, is being acquired, the reply is kept.
     template <class Sink>
     void arrived(node& n, events::reply_arrived<reply_call, reply>&& e, Sink& sink) {
+        if (known(n, e.call, e.number, sink)) return;
         if (n.acquiring && !e.request_id.empty() && !n.request(e.request_id)) {
-            n.early_replies.push_back({std::move(e.call), e.request_id, std::move(e.reply)});
+            n.early_replies.push_back({std::move(e.call), e.request_id, std::move(e.reply), e.number});
         } else {
-            take(n, std::move(e.call), e.request_id, std::move(e.reply), sink);
+            take(n, std::move(e.call), e.request_id, std::move(e.reply), e.number, sink);
         }
     }
 
@@ -56,7 +59,8 @@ public:
     template <class Sink>
     void take_early(node& n, Sink& sink) {
         for (auto& each : std::exchange(n.early_replies, {})) {
-            take(n, std::move(each.call), each.request_id, std::move(each.content), sink);
+            if (known(n, each.call, each.number, sink)) continue;
+            take(n, std::move(each.call), each.request_id, std::move(each.content), each.number, sink);
         }
     }
 
@@ -65,6 +69,26 @@ public:
         for (auto& each : std::exchange(n.early_replies, {})) {
             sink(effects::answer_reply<reply_call>{std::move(each.call), reason, text});
         }
+    }
+
+    /// A reply that has come before is answered as it was then, or will be. True where this is one.
+    template <class Sink>
+    bool known(node& n, reply_call& from, std::uint64_t number, Sink& sink) {
+        const auto* ended = number != 0 && n.replies ? n.replies->find(number) : nullptr;
+        if (!ended) return false;
+        task* t = journal_.find(*ended);
+        if (t && t->state == task_state::settling) {
+            t->answered_by.push_back(std::move(from));
+        } else {
+            sink(effects::answer_reply<reply_call>{std::move(from), errc::ok, {}});
+        }
+        return true;
+    }
+
+    void remember(node& n, std::uint64_t number, task_key ended = 0) {
+        if (number == 0) return;
+        if (!n.replies) n.replies = std::make_unique<replies_seen>();
+        n.replies->remember(number, ended);
     }
 
     /// The handler for an unclaimed reply has returned.
@@ -90,8 +114,10 @@ public:
     }
 
 private:
+    /// A reply that ends a task is answered once that is settled: until then its node keeps it.
     template <class Sink>
-    void take(node& n, reply_call from, const std::string& request_id, reply content, Sink& sink) {
+    void take(node& n, reply_call from, const std::string& request_id, reply content, std::uint64_t number,
+              Sink& sink) {
         task* t = n.request(request_id);
         const bool wanted = t && t->reply_due;
         if (!wanted && unclaimed_ >= limits_.max_unclaimed_replies) {
@@ -100,14 +126,15 @@ private:
                 std::to_string(unclaimed_) + " replies that nobody waits for are still to be handled"});
             return;
         }
+        remember(n, number, t ? t->key : 0);
         if (wanted) {
             t->answer = std::move(content);
         } else {
             ++unclaimed_;
             sink(effects::unclaimed_reply<reply>{*n.id, request_id, std::move(content)});
         }
-        sink(effects::answer_reply<reply_call>{std::move(from), errc::ok, {}});
-        if (!t) return;
+        if (!t) return sink(effects::answer_reply<reply_call>{std::move(from), errc::ok, {}});
+        t->answered_by.push_back(std::move(from));
         journal_.end(*t, {wanted ? outcome_kind::replied : outcome_kind::taken, errc::ok, {}, t->record.attempts},
                      sink);
     }

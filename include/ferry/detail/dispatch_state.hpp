@@ -1,18 +1,21 @@
 // layer 3
-// What the server's core keeps: nodes, their tasks in one lane each, and the open requests by their ids. Bookkeeping only:
+// What the server's core keeps: nodes, their tasks in two lanes each, and the open requests by their ids. Bookkeeping only:
 // `dispatch.hpp` and the headers that it is made of have the rules.
 #pragma once
 
 #include <ferry/agent_store.hpp>
 #include <ferry/chunk.hpp>
 #include <ferry/dispatch_events.hpp>
+#include <ferry/frames.hpp>
 #include <ferry/node_info.hpp>
 #include <ferry/outcome.hpp>
 #include <ferry/payload.hpp>
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,7 +26,20 @@
 
 namespace ferry::detail {
 
-enum class task_state { storing, queued, leasing, sending, unconfirmed, awaiting_reply, settling, reported };
+/// From `leasing` to `held` and `unconfirmed` a delivery is under way: `leased` and `held` by stream only, `unconfirmed` by
+/// poll only.
+enum class task_state {
+    storing,
+    queued,
+    leasing,
+    leased,
+    sending,
+    held,
+    unconfirmed,
+    awaiting_reply,
+    settling,
+    reported
+};
 enum class store_op { none, append, update, settle };
 
 template <class Types>
@@ -40,21 +56,95 @@ struct dispatch_task {
     epoch busy_as = 0;
     bool stored = false;  // the journal has it, or may have it
     bool in_lane = false;
+    bool outstanding = false;    // handed to the stream that is open
+    bool interrupted = false;    // its delivery went down with its stream; what has come of it, the next hello tells
+    bool lease_is_void = false;  // what it was leased for is over: when that is done, it starts over
+    bool taken_unnoted = false;  // the journal is still to be told that it is taken
     dispatch_node<Types>* owner = nullptr;
     dispatch_task* previous = nullptr;
     dispatch_task* next = nullptr;
+    errc interruption = errc::stream_broken;
+    bool at_node = false;      // in part or ready, as the hello said, and not sent since
+    std::uint64_t resume = 0;  // bytes that the node has already
+    std::uint64_t best = 0;    // the most that it ever had when a stream broke
     time_point accepted, expires, not_before = time_point::min();
+    time_point lease_end;                 // while held
     std::optional<time_point> reply_due;  // none: nobody here waits for a reply
-    std::string carried_over;             // the connection of the last delivery
+    std::string carried_over;             // the connection of the last delivery, by poll
     std::string label;                    // for logs
     std::vector<typename Types::ticket> tickets;
     outcome how;
     std::optional<typename Types::reply> answer;
+    std::vector<typename Types::reply_call> answered_by;  // told when the task is settled
 
     /// Waits for its turn, and grows older.
     bool waits() const noexcept { return state == task_state::storing || state == task_state::queued; }
     bool is_over() const noexcept { return state == task_state::settling || state == task_state::reported; }
     bool waits_for_journal() const noexcept { return state == task_state::storing && busy == store_op::none; }
+    bool is_free() const noexcept { return state == task_state::queued && busy == store_op::none; }
+    bool is_at_node() const noexcept {
+        return outstanding && (state == task_state::sending || state == task_state::held);
+    }
+    std::size_t lane() const noexcept { return record.urgent ? 0 : 1; }
+};
+
+/// Tasks in the order of sending. Over a stream the first of them are outstanding; of these, the first are held.
+template <class Types>
+struct dispatch_lane {
+    using task = dispatch_task<Types>;
+
+    task* head = nullptr;
+    task* tail = nullptr;
+    task* next = nullptr;    // the first that is not outstanding
+    task* unsent = nullptr;  // the first that is not held
+    std::size_t outstanding = 0;
+    std::uint64_t outstanding_bytes = 0;
+
+    void enter(task& t) {
+        t.in_lane = true;
+        t.previous = tail;
+        (tail ? tail->next : head) = &t;
+        tail = &t;
+        if (!next) next = &t;
+        if (!unsent) unsent = &t;
+    }
+
+    void leave(task& t) {
+        t.in_lane = false;
+        if (next == &t) next = t.next;
+        if (unsent == &t) unsent = t.next;
+        (t.previous ? t.previous->next : head) = t.next;
+        (t.next ? t.next->previous : tail) = t.previous;
+        t.previous = t.next = nullptr;
+        forget(t);
+    }
+
+    /// The next one becomes outstanding.
+    void hand_over() {
+        next->outstanding = true;
+        ++outstanding;
+        outstanding_bytes += next->record.content->size();
+        next = next->next;
+    }
+
+    /// None is outstanding from this one on. Calls `each(task&)` for those that were.
+    template <class Each>
+    void take_back(task& from, Each&& each) {
+        if (!from.outstanding) return;
+        if (from.state == task_state::held) unsent = &from;
+        next = &from;
+        for (task* t = &from; t && t->outstanding; t = t->next) {
+            forget(*t);
+            each(*t);
+        }
+    }
+
+private:
+    void forget(task& t) {
+        if (!std::exchange(t.outstanding, false)) return;
+        --outstanding;
+        outstanding_bytes -= t.record.content->size();
+    }
 };
 
 /// A task on its way through a poll.
@@ -71,12 +161,59 @@ struct dispatch_delivery {
     std::optional<bool> confirmed{};  // what the polls show that came since the last range: false is another connection
 };
 
+/// A node's open stream.
+template <class Types>
+struct dispatch_session {
+    /// A task that is being sent, of each lane one.
+    struct transfer {
+        dispatch_task<Types>* of;
+        chunk_cutter<Types::chunk_size::value> chunks;
+        frames::delivery_head head;
+        chunk part{};
+    };
+
+    frames::hello hello;
+    bool reconciled = false;  // with what the hello says that the node holds
+    bool leaving = false;     // the node, or this server: nothing more is handed over
+    bool writing = false;     // a range is under way
+    std::size_t writing_lane = 0;
+    std::array<std::optional<transfer>, 2> transfers;
+    std::chrono::steady_clock::time_point last_progress;
+};
+
 /// A reply that came while the journal, which may hold its request, was being acquired.
 template <class Types>
 struct early_reply {
     typename Types::reply_call call;
     std::string request_id;
     typename Types::reply content;
+    std::uint64_t number;
+};
+
+/// The replies of a node that came last, each with the task that it ended, or 0.
+class replies_seen {
+public:
+    const task_key* find(std::uint64_t number) const {
+        const auto found = tasks_.find(number);
+        return found == tasks_.end() ? nullptr : &found->second;
+    }
+    void remember(std::uint64_t number, task_key ended) {
+        if (number == 0 || !tasks_.emplace(number, ended).second) return;
+        order_.push_back(number);
+        if (order_.size() <= frames::remembered_replies) return;
+        tasks_.erase(order_.front());
+        order_.pop_front();
+    }
+
+private:
+    std::unordered_map<std::uint64_t, task_key> tasks_;
+    std::deque<std::uint64_t> order_;
+};
+
+/// What waits in the lanes of all nodes together.
+struct queued_in_all {
+    std::size_t tasks = 0;
+    std::uint64_t bytes = 0;
 };
 
 template <class Types>
@@ -85,43 +222,57 @@ struct dispatch_node {
     using time_point = std::chrono::steady_clock::time_point;
 
     const std::string* id = nullptr;
+    queued_in_all* all = nullptr;
     node_status status = node_status::disconnected;
     bool owned = false;
     bool acquiring = false;
     epoch owner = 0;  // stays when the journal is lost: what is then still written fails
     std::uint64_t last_order = 0;
     std::chrono::system_clock::time_point since;
-    time_point left;  // when the last poll ended
+    time_point left;  // when the last poll or stream ended
     time_point wake = time_point::max();
-    typename Types::call current{};  // the newest poll
+    std::uint64_t wake_turn = 0;
+    typename Types::call current{};  // the newest poll, or the stream
     std::string connection;
+    std::unique_ptr<dispatch_session<Types>> session;   // where `current` is a stream
     std::unique_ptr<dispatch_delivery<Types>> carried;  // perhaps by an older poll, which is just ending
-    task* head = nullptr;
-    task* tail = nullptr;
+    std::array<dispatch_lane<Types>, 2> lanes;          // the urgent one, the usual one
     std::size_t queued_tasks = 0;
     std::uint64_t queued_bytes = 0;
     std::unique_ptr<std::unordered_map<std::string_view, task*>> requests;
+    std::unique_ptr<replies_seen> replies;
     std::vector<early_reply<Types>> early_replies;
     std::vector<task*> unsettled;  // reported, and perhaps still in the journal
 
     node_info info() const { return {*id, status, since, queued_tasks, queued_bytes, requests ? requests->size() : 0}; }
 
+    dispatch_lane<Types>& lane_of(const task& t) { return lanes[t.lane()]; }
+
     void enter_lane(task& t) {
-        t.in_lane = true;
-        t.previous = tail;
-        (tail ? tail->next : head) = &t;
-        tail = &t;
-        ++queued_tasks;
-        queued_bytes += t.record.content->size();
+        lane_of(t).enter(t);
+        count(1, t.record.content->size());
     }
 
     void leave_lane(task& t) {
-        if (!std::exchange(t.in_lane, false)) return;
-        (t.previous ? t.previous->next : head) = t.next;
-        (t.next ? t.next->previous : tail) = t.previous;
-        t.previous = t.next = nullptr;
-        --queued_tasks;
-        queued_bytes -= t.record.content->size();
+        if (!t.in_lane) return;
+        if (session) {
+            auto& moves = session->transfers[t.lane()];
+            if (moves && moves->of == &t) moves.reset();
+        }
+        lane_of(t).leave(t);
+        count(-1, 0 - t.record.content->size());
+    }
+
+    /// Calls `take(task&)` for each task of both lanes; it may take the task out of its lane.
+    template <class Take>
+    void for_each_in_lanes(Take&& take) const {
+        for (const auto& lane : lanes) {
+            for (task* t = lane.head; t;) {
+                task* const next = t->next;
+                take(*t);
+                t = next;
+            }
+        }
     }
 
     /// The open task of this request, or null.
@@ -144,10 +295,18 @@ struct dispatch_node {
     }
 
     void forget_tasks() {
-        head = tail = nullptr;
-        queued_tasks = queued_bytes = 0;
+        lanes = {};
+        count(-static_cast<std::ptrdiff_t>(queued_tasks), 0 - queued_bytes);
         requests.reset();
         unsettled.clear();
+    }
+
+private:
+    void count(std::ptrdiff_t tasks, std::uint64_t bytes) {
+        queued_tasks += static_cast<std::size_t>(tasks);
+        queued_bytes += bytes;
+        all->tasks += static_cast<std::size_t>(tasks);
+        all->bytes += bytes;
     }
 };
 

@@ -25,7 +25,10 @@ class jitter {
 public:
     using duration = std::chrono::steady_clock::duration;
 
-    explicit jitter(std::uint64_t seed) noexcept : random_(seed) {}
+    explicit jitter(std::uint64_t seed) noexcept : seed_(seed), random_(seed) {}
+
+    /// The seed of something else that should differ from node to node.
+    std::uint64_t bits() const noexcept { return ~seed_; }
 
     /// Between the half and the whole.
     duration part_of(std::chrono::duration<double, std::milli> whole) noexcept {
@@ -35,6 +38,7 @@ public:
     duration part_of(const growing_pause& pause, int failures) noexcept { return part_of(pause.after(failures)); }
 
 private:
+    std::uint64_t seed_;
     random_part random_;
 };
 

@@ -1,12 +1,14 @@
 // layer 3
 // The uploads of the node's core: two lanes, one for uploads of one chunk and one for the others, so that small ones never
 // wait behind bulk. Each lane starts in the order of submission; one that failed keeps its place, but is passed by while it
-// pauses.
+// pauses. To a server with streams the smallest go over the stream, and the others can go on where they broke off.
 #pragma once
 
 #include <ferry/chunk.hpp>
 #include <ferry/detail/pacing.hpp>
 #include <ferry/error.hpp>
+#include <ferry/frames.hpp>
+#include <ferry/growing_pause.hpp>
 #include <ferry/intake_events.hpp>
 #include <ferry/outcome.hpp>
 #include <ferry/payload.hpp>
@@ -22,6 +24,7 @@
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 namespace ferry::detail {
 
@@ -33,7 +36,7 @@ public:
     using cutter = chunk_cutter<Types::chunk_size::value>;
 
     upload_queue(const intake_limits& limits, retry& policy, jitter& random, std::uint64_t& last_id)
-        : limits_(limits), retry_(policy), random_(random), last_id_(last_id) {
+        : limits_(limits), retry_(policy), random_(random), last_id_(last_id), numbers_(random.bits()) {
         lanes_[0].limit = limits.max_small_uploads;
         lanes_[1].limit = limits.max_bulk_uploads;
     }
@@ -42,6 +45,28 @@ public:
     std::size_t size() const noexcept { return uploads_.size(); }
     std::uint64_t bytes() const noexcept { return bytes_; }
     gate& held() noexcept { return held_; }
+
+    /// What the server can do is known: by `stream`, or 0 where it has none.
+    void way_known(std::uint64_t stream) {
+        way_known_ = true;
+        stream_ = stream;
+    }
+
+    /// The stream, and with it what went over it, is lost; or nothing is known of the server any more.
+    template <class Sink>
+    void way_lost(steady_time now, Sink& sink) {
+        way_known_ = false;
+        if (std::exchange(stream_, 0) == 0) return;
+        std::vector<upload*> over_stream;
+        for (auto& [id, u] : moving_) {
+            if (u->on_stream) over_stream.push_back(u);
+        }
+        std::sort(over_stream.begin(), over_stream.end(), [](auto* a, auto* b) { return a->key < b->key; });
+        for (upload* u : over_stream) {
+            halt(*u);
+            failed(*u, errc::connection_failed, "the stream was lost", now, sink);
+        }
+    }
 
     /// The link works again; perhaps what troubled the server has passed.
     void link_came_up() {
@@ -56,7 +81,7 @@ public:
     template <class Sink>
     upload_key submit(intake_events::reply_submitted<ticket> e, steady_time now, Sink& sink) {
         const auto refuse = [&](outcome_kind kind, errc reason, std::string text) {
-            sink(intake_effects::ended<ticket>{std::move(e.ticket), {kind, reason, std::move(text), 0}});
+            sink(intake_effects::ended<ticket>{std::move(e.ticket), {kind, reason, std::move(text), 0}, e.number});
             return upload_key{0};
         };
         const auto size = e.content->size();
@@ -72,6 +97,7 @@ public:
         const upload_key key = ++last_id_;
         upload& u = uploads_.try_emplace(key, cutter(size)).first->second;
         u.key = key;
+        u.number = e.number != 0 ? e.number : numbers_.next_id();
         u.in = &lanes_[cutter::count(size) == 1 ? 0 : 1];
         u.content = std::move(e.content);
         u.accepted = now;
@@ -82,6 +108,23 @@ public:
         bytes_ += size;
         arm(u, u.expires);
         return key;
+    }
+
+    template <class Sink>
+    void accepted(const intake_events::upload_accepted& e, steady_time now, Sink& sink) {
+        upload* u = moving(e.upload_id);
+        if (!u) return;
+        u->last_progress = now;
+        u->sent = e.offset <= u->content->size() ? e.offset : 0;
+        u->chunks = cutter(u->content->size(), u->sent);
+        send_next(*u, sink);
+    }
+
+    template <class Sink>
+    void answered(const frames::answer& what, steady_time now, Sink& sink) {
+        for (const auto& [id, u] : moving_) {
+            if (u->on_stream && u->number == what.reply) return ended({id, what.reason, what.text}, now, sink);
+        }
     }
 
     template <class Sink>
@@ -98,7 +141,7 @@ public:
     void ended(intake_events::upload_ended e, steady_time now, Sink& sink) {
         upload* u = moving(e.upload_id);
         if (!u) return;
-        if (e.reason == errc::ok && !u->chunks.done()) {
+        if (e.reason == errc::ok && !u->on_stream && !u->chunks.done()) {
             e.reason = errc::unconfirmed;
             e.text = "the server answered before it had the whole reply";
         }
@@ -128,7 +171,7 @@ public:
     template <class Sink>
     void time_passed(steady_time now, Sink& sink) {
         while (!timers_.empty() && timers_.begin()->first <= now) {
-            upload& u = *timers_.begin()->second;
+            upload& u = uploads_.at(timers_.begin()->second);
             timers_.erase(timers_.begin());
             u.wake = steady_time::max();
             look_after(u, now, sink);
@@ -138,7 +181,7 @@ public:
     /// Starts what may start.
     template <class Sink>
     void pump(steady_time now, Sink& sink) {
-        if (!held_.is_open(now)) return;
+        if (!held_.is_open(now) || !way_known_) return;
         for (lane& each : lanes_) {
             while (each.moving < each.limit && !each.ready.empty()) {
                 upload& u = uploads_.at(*each.ready.begin());
@@ -150,7 +193,7 @@ public:
     steady_time next_wake(steady_time now) const noexcept {
         const auto timer = timers_.empty() ? steady_time::max() : timers_.begin()->first;
         const bool ready = !lanes_[0].ready.empty() || !lanes_[1].ready.empty();
-        return ready && !held_.is_open(now) ? std::min(timer, held_.until()) : timer;
+        return ready && way_known_ && !held_.is_open(now) ? std::min(timer, held_.until()) : timer;
     }
 
 private:
@@ -165,6 +208,8 @@ private:
 
         upload_key key = 0;
         std::uint64_t id = 0;  // of the attempt under way
+        std::uint64_t number = 0;
+        bool on_stream = false;
         lane* in = nullptr;
         ticket of{};
         std::string label;
@@ -186,9 +231,9 @@ private:
 
     void arm(upload& u, steady_time when) {
         if (when >= u.wake) return;
-        if (u.wake != steady_time::max()) timers_.erase({u.wake, &u});
+        if (u.wake != steady_time::max()) timers_.erase({u.wake, u.key});
         u.wake = when;
-        timers_.insert({when, &u});
+        timers_.insert({when, u.key});
     }
 
     template <class Sink>
@@ -215,8 +260,15 @@ private:
         u.chunks = cutter(u.content->size());
         u.last_progress = now;
         arm(u, after(now, limits_.idle_limit));
-        sink(intake_effects::open_upload{u.id, u.label, u.content->size(), u.attempts, now - u.accepted});
-        send_next(u, sink);
+        u.on_stream = stream_ != 0 && u.content->size() <= frames::max_reply_bytes && u.content->in_memory();
+        const bool can_go_on = stream_ != 0 && !u.on_stream;
+        sink(intake_effects::open_upload{u.id, u.number, !u.on_stream, can_go_on, u.label, u.content->size(),
+                                         u.attempts, now - u.accepted});
+        if (u.on_stream) {
+            sink(intake_effects::send_reply{stream_, u.number, u.content});
+        } else if (!can_go_on) {
+            send_next(u, sink);
+        }
     }
 
     template <class Sink>
@@ -234,7 +286,7 @@ private:
     template <class Sink>
     void cancel(upload& u, Sink& sink) {
         if (u.id == 0) return;
-        sink(intake_effects::cancel_upload{u.id});
+        if (!u.on_stream) sink(intake_effects::cancel_upload{u.id});
         halt(u);
     }
 
@@ -271,10 +323,10 @@ private:
 
     template <class Sink>
     void end(upload& u, outcome_kind kind, errc reason, std::string text, Sink& sink) {
-        if (u.wake != steady_time::max()) timers_.erase({u.wake, &u});
+        if (u.wake != steady_time::max()) timers_.erase({u.wake, u.key});
         u.in->ready.erase(u.key);
         bytes_ -= u.content->size();
-        sink(intake_effects::ended<ticket>{std::move(u.of), {kind, reason, std::move(text), u.attempts}});
+        sink(intake_effects::ended<ticket>{std::move(u.of), {kind, reason, std::move(text), u.attempts}, u.number});
         uploads_.erase(uploads_.find(u.key));
     }
 
@@ -284,10 +336,13 @@ private:
     std::uint64_t& last_id_;
     std::map<upload_key, upload> uploads_;
     std::unordered_map<std::uint64_t, upload*> moving_;
-    std::array<lane, 2> lanes_;  // of small ones, of bulk
-    std::set<std::pair<steady_time, upload*>> timers_;
+    std::array<lane, 2> lanes_;                            // of small ones, of bulk
+    std::set<std::pair<steady_time, upload_key>> timers_;  // not by address: runs with the same seed are the same
     std::uint64_t bytes_ = 0;
     gate held_;
+    random_bits numbers_;
+    bool way_known_ = false;
+    std::uint64_t stream_ = 0;
 };
 
 }  // namespace ferry::detail

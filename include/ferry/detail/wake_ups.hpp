@@ -4,13 +4,15 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
+#include <map>
 #include <optional>
-#include <set>
 #include <utility>
 
 namespace ferry::detail {
 
-/// One time a node, the earliest that it was armed with. A `Node` has a `wake`, which is kept here.
+/// One time a node, the earliest that it was armed with; of those at the same time the one that was armed first. A `Node` has
+/// `wake` and `wake_turn`, which are kept here.
 template <class Node>
 class wake_ups {
 public:
@@ -18,14 +20,15 @@ public:
 
     void arm(Node& n, time_point when) {
         if (when >= n.wake) return;
-        if (n.wake != time_point::max()) times_.erase({n.wake, &n});
+        if (n.wake != time_point::max()) times_.erase({n.wake, n.wake_turn});
         n.wake = when;
-        times_.insert({when, &n});
+        n.wake_turn = ++last_turn_;
+        times_.emplace(std::pair(when, n.wake_turn), &n);
     }
 
     /// The next node whose time has come, or null.
     Node* take_due(time_point now) {
-        if (times_.empty() || times_.begin()->first > now) return nullptr;
+        if (times_.empty() || times_.begin()->first.first > now) return nullptr;
         Node* const n = times_.begin()->second;
         times_.erase(times_.begin());
         n->wake = time_point::max();
@@ -34,13 +37,14 @@ public:
 
     /// The earliest time, where it has not been announced since the last `forget`.
     std::optional<time_point> announce() {
-        if (times_.empty() || times_.begin()->first >= announced_) return std::nullopt;
-        return announced_ = times_.begin()->first;
+        if (times_.empty() || times_.begin()->first.first >= announced_) return std::nullopt;
+        return announced_ = times_.begin()->first.first;
     }
     void forget() { announced_ = time_point::max(); }
 
 private:
-    std::set<std::pair<time_point, Node*>> times_;
+    std::map<std::pair<time_point, std::uint64_t>, Node*> times_;
+    std::uint64_t last_turn_ = 0;
     time_point announced_ = time_point::max();
 };
 

@@ -1,0 +1,205 @@
+// layer 3
+// The way of a task through a poll, which carries one: the head of a lane is leased in the journal, then sent range by range.
+// That the node has it shows in its next poll over the same connection. All else is a failed delivery.
+#pragma once
+
+#include <ferry/chunk.hpp>
+#include <ferry/detail/dispatch_journal.hpp>
+#include <ferry/detail/dispatch_nodes.hpp>
+#include <ferry/detail/dispatch_queue.hpp>
+#include <ferry/detail/dispatch_state.hpp>
+#include <ferry/detail/wake_ups.hpp>
+#include <ferry/dispatch_events.hpp>
+#include <ferry/error.hpp>
+#include <ferry/outcome.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace ferry::detail {
+
+template <class Types>
+class dispatch_polls {
+    using call = typename Types::call;
+    using ticket = typename Types::ticket;
+    using cutter = chunk_cutter<Types::chunk_size::value>;
+    using task = dispatch_task<Types>;
+    using delivery = dispatch_delivery<Types>;
+    using time_point = std::chrono::steady_clock::time_point;
+
+public:
+    using node = dispatch_node<Types>;
+
+    dispatch_polls(const dispatch_limits& limits, dispatch_nodes<Types>& nodes, dispatch_journal<Types>& journal,
+                   dispatch_queue<Types>& queue)
+        : limits_(limits), nodes_(nodes), journal_(journal), queue_(queue) {}
+
+    /// Deliveries under way.
+    std::size_t carrying() const noexcept { return carrying_; }
+
+    /// Starts on the head of a lane where a poll is free for it, the urgent lane first. A stop leaves no poll.
+    template <class Sink>
+    void pump(node& n, instant now, Sink& sink) {
+        if (n.current == call{} || n.session || n.carried || !n.owned) return;
+        task* first = nullptr;
+        for (auto& lane : n.lanes) {
+            while (lane.head && lane.head->is_free() && lane.head->expires <= now.steady)
+                queue_.expire(*lane.head, sink);
+            task* const t = lane.head;
+            if (t && !t->waits()) return;  // one delivery at a time
+            if (!first && t && t->is_free() && t->not_before <= now.steady) first = t;
+        }
+        if (!first) return;
+        first->state = task_state::leasing;
+        auto leased = first->record;
+        ++leased.attempts;
+        journal_.update(n, *first, std::move(leased), sink);
+    }
+
+    time_point next_wake(const node& n) const {
+        return n.carried ? later(n.carried->last_progress, limits_.idle_limit) : time_point::max();
+    }
+
+    // --- a delivery ----------------------------------------------------------------------------------------------------
+
+    /// The head is leased.
+    template <class Sink>
+    void start(task& t, instant now, Sink& sink) {
+        node& n = *t.owner;
+        if (n.current == call{}) return queue_.requeue(t, time_point::min(), sink);  // the poll went away
+        t.state = task_state::sending;
+        t.interrupted = false;
+        ++t.record.attempts;
+        n.carried = std::make_unique<delivery>(
+            delivery{n.current, n.connection, t.record.content, cutter(t.record.content->size()), now.steady, &t});
+        ++carrying_;
+        nodes_.arm(n, later(now.steady, limits_.idle_limit), sink);
+        sink(effects::begun{*n.id, t.label, t.record.content->size(), t.record.attempts, now.steady - t.accepted});
+        send_next(n, sink);
+    }
+
+    template <class Sink>
+    void range_sent(node& n, instant now, Sink& sink) {
+        auto& d = *n.carried;
+        d.last_progress = now.steady;
+        d.sent += d.part.length;
+        if (d.of) {
+            for (const auto& each : d.of->tickets) sink(effects::progressed<ticket>{each, d.sent});
+        }
+        if (!d.chunks.done()) send_next(n, sink);
+    }
+
+    /// All of it has gone out, and the stream is over.
+    template <class Sink>
+    void carried(node& n, instant now, Sink& sink) {
+        const auto over = take(n, now, sink);
+        if (task* t = over->of) {
+            for (const auto& each : t->tickets) sink(effects::progressed<ticket>{each, t->record.content->size()});
+            t->state = task_state::unconfirmed;
+            t->carried_over = over->connection;
+            if (over->confirmed) confirm(*t, *over->confirmed, now, sink);
+        }
+        pump(n, now, sink);
+    }
+
+    /// Ends the stream from our side, without more data.
+    template <class Sink>
+    void cut(node& n, errc reason, const std::string& text, instant now, Sink& sink) {
+        sink(effects::end_poll<call>{n.carried->on, reason, text});
+        drop(n, reason, text, now, sink);
+    }
+
+    template <class Sink>
+    void cut_idle(node& n, instant now, Sink& sink) {
+        if (!n.carried || now.steady - n.carried->last_progress < limits_.idle_limit) return;
+        cut(n, errc::idle_timeout, "the transfer stood still", now, sink);
+    }
+
+    /// The stream is over before its time.
+    template <class Sink>
+    void drop(node& n, errc reason, std::string text, instant now, Sink& sink) {
+        const auto gone = take(n, now, sink);
+        if (gone->of) queue_.failed(*gone->of, reason, std::move(text), now, sink);
+        pump(n, now, sink);
+    }
+
+    /// Takes the delivery off the node: its stream is over.
+    template <class Sink>
+    std::unique_ptr<delivery> take(node& n, instant now, Sink& sink) {
+        auto over = std::move(n.carried);
+        --carrying_;
+        if (n.current == over->on) n.current = call{};
+        nodes_.poll_over(n, now, sink);
+        return over;
+    }
+
+    // --- what polls show -----------------------------------------------------------------------------------------------
+
+    /// A poll has come: over the same connection it shows that the node has what was carried to its end.
+    template <class Sink>
+    void poll_came(node& n, const std::string& connection, instant now, Sink& sink) {
+        if (n.carried && n.carried->chunks.done()) {
+            auto& confirmed = n.carried->confirmed;
+            confirmed = confirmed.value_or(false) || connection == n.carried->connection;
+        } else if (task* t = unconfirmed(n)) {
+            confirm(*t, connection == t->carried_over, now, sink);
+        }
+    }
+
+    /// A newer poll of the same id has come.
+    template <class Sink>
+    void supersede(node& n, const call& older, instant now, Sink& sink) {
+        const bool carries = n.carried && n.carried->on == older;
+        if (carries && n.carried->chunks.done()) return;  // it has all but ended; how, its end will tell
+        warn_of_second(n, sink);
+        if (carries) return cut(n, errc::superseded, superseded_text, now, sink);
+        sink(effects::end_poll<call>{older, errc::superseded, superseded_text});
+    }
+
+    static inline const std::string superseded_text = "a newer poll of the same node id took over";
+
+    template <class Sink>
+    void warn_of_second(const node& n, Sink& sink) {
+        sink(effects::warning{"node " + *n.id + " polled while an older poll of its was open: is the id used twice?"});
+    }
+
+    /// The node is DISCONNECTED.
+    template <class Sink>
+    void node_gone(node& n, instant now, Sink& sink) {
+        if (task* t = unconfirmed(n)) queue_.failed(*t, errc::unconfirmed, "the node never polled again", now, sink);
+    }
+
+    /// The task that was carried to its end, and of which it has yet to show that the node has it; or null.
+    task* unconfirmed(const node& n) const {
+        for (const auto& lane : n.lanes) {
+            if (lane.head && lane.head->state == task_state::unconfirmed) return lane.head;
+        }
+        return nullptr;
+    }
+
+private:
+    template <class Sink>
+    void send_next(node& n, Sink& sink) {
+        auto& d = *n.carried;
+        d.part = d.chunks.next();
+        sink(effects::send_range<call>{d.on, d.content, d.part});
+    }
+
+    template <class Sink>
+    void confirm(task& t, bool same_connection, instant now, Sink& sink) {
+        if (same_connection) return queue_.taken(t, sink);
+        queue_.failed(t, errc::unconfirmed, "the node polled over another connection", now, sink);
+    }
+
+    const dispatch_limits& limits_;
+    dispatch_nodes<Types>& nodes_;
+    dispatch_journal<Types>& journal_;
+    dispatch_queue<Types>& queue_;
+    std::size_t carrying_ = 0;
+};
+
+}  // namespace ferry::detail
