@@ -107,10 +107,13 @@ TEST(client_promises, a_callback_that_throws_costs_that_task_and_is_reported) {
     });
     node.start();
     ASSERT_TRUE(server.wait_for_nodes(1, patience));
-    EXPECT_EQ(server.send({{"bad", true}}, "node").wait().kind, outcome_kind::taken);
+    const auto bad = server.send({{"bad", true}}, "node").wait();
+    EXPECT_EQ(bad.kind, outcome_kind::refused);
+    EXPECT_EQ(bad.text, "a task failed: it is bad");
+    EXPECT_EQ(server.request({{"bad", true}}, "node").get().how.kind, outcome_kind::refused);
     EXPECT_TRUE(server.request({{"n", 1}}, "node").get());
-    EXPECT_EQ(at_node.holding("a task failed: it is bad"), 1);
-    EXPECT_TRUE(soon([&] { return at_server.holding("a task failed: it is bad") == 1; }));
+    EXPECT_EQ(at_node.holding("a task failed: it is bad"), 2);
+    EXPECT_TRUE(soon([&] { return at_server.holding("a task failed: it is bad") == 2; }));
 }
 
 TEST(client_promises, a_callback_that_throws_answers_a_fedbiomed_request_by_an_ErrorMessage) {

@@ -93,7 +93,7 @@ TEST(grpc_client, a_task_that_throws_costs_just_that_task_and_is_reported) {
     });
     node.start();
     ASSERT_TRUE(server.wait_for_nodes(1, patience));
-    EXPECT_TRUE(server.send({{"no", "n"}}, "node").wait());
+    EXPECT_EQ(server.send({{"no", "n"}}, "node").wait().kind, ferry::outcome_kind::refused);
     const auto reply = server.request({{"n", 8}}, "node").get();
     ASSERT_TRUE(reply);
     EXPECT_EQ(reply.message.at("half"), 4);

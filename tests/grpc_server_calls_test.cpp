@@ -108,11 +108,31 @@ TEST(grpc_server_calls, refuse_feedback_that_is_neither_log_nor_scalar) {
               StatusCode::INVALID_ARGUMENT);
 }
 
-TEST(grpc_server_calls, do_not_serve_the_stream_yet) {
+TEST(grpc_server_calls, refuse_a_stream_whose_hello_names_no_node) {
     plain_peer peer;
     grpc::ClientContext context;
     const auto stream = peer.stub->GetTask(&context);
-    EXPECT_EQ(stream->Finish().error_code(), StatusCode::UNIMPLEMENTED);
+    researcher::TaskRequest request;
+    request.mutable_hello()->set_window_tasks(1);
+    EXPECT_TRUE(stream->Write(request));
+    EXPECT_EQ(stream->Finish().error_code(), StatusCode::INVALID_ARGUMENT);
+}
+
+TEST(grpc_server_calls, end_a_stream_well_when_its_node_does) {
+    plain_peer peer;
+    grpc::ClientContext context;
+    const auto stream = peer.stub->GetTask(&context);
+    researcher::TaskRequest request;
+    request.set_node("node");
+    request.mutable_hello()->set_window_tasks(1);
+    EXPECT_TRUE(stream->Write(request));
+    researcher::TaskResponse welcome;
+    ASSERT_TRUE(stream->Read(&welcome));
+    EXPECT_TRUE(welcome.has_welcome());
+    EXPECT_EQ(peer.server.get_node("node")->status, ferry::node_status::active);
+    stream->WritesDone();
+    EXPECT_TRUE(stream->Finish().ok());
+    EXPECT_EQ(peer.server.get_node("node")->status, ferry::node_status::waiting);
 }
 
 }  // namespace

@@ -197,7 +197,7 @@ TEST(grpc_server, debug_logs_each_message_in_and_out_by_one_line) {
                              "in node=node class=Log request_id=- bytes=[0-9]+ attempt=- age=-"}) {
         EXPECT_THAT(lines, Contains(MatchesRegex(line)).Times(1));
     }
-    for (const auto* line : {" class=PingRequest request_id=r bytes=[0-9]+ attempt=- age=[0-9]+ms"}) {
+    for (const auto* line : {" class=PingRequest request_id=r bytes=[0-9]+ attempt=1 age=[0-9]+ms"}) {
         EXPECT_THAT(node_lines, Contains(MatchesRegex("in node=" + there + line)).Times(1));
     }
     for (const auto* line : {" class=- request_id=r bytes=[0-9]+ attempt=1 age=[0-9]+ms",

@@ -13,9 +13,9 @@ from pathlib import Path
 
 LAYERS = {
     0: "version error outcome node_info feedback payload policy growing_pause",
-    1: "chunk message fields serializer retry agent_store identity observer",
+    1: "chunk chunk_assembler spool message fields serializer retry agent_store identity observer",
     2: "serializer/* agent_store/* observer/* fedbiomed fedbiomed/*",
-    3: "dispatch_events dispatch intake_events intake delivery task conformance/*",
+    3: "frames dispatch_events dispatch intake_events intake delivery task conformance/*",
     4: "wire credentials server_options client_options grpc_server grpc_client",
     5: "ferry",
 }

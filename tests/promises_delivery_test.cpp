@@ -299,6 +299,7 @@ TEST(promise_4_bounded, a_nodes_waiting_tasks) {
     server.start();
     auto dial = quick_client("node", server.port());
     dial.limits.max_waiting_tasks = 1;
+    dial.limits.streams = false;
     ferry::grpc_client node(dial, [held](const ferry::task&) { held.wait(); });
     node.start();
     ASSERT_TRUE(server.wait_for_nodes(1, patience));

@@ -162,10 +162,14 @@ TEST(promised_names, Feedback) {
     EXPECT_THAT(line.message, HasSubstr("hello"));
 }
 
-TEST(promised_names, GetTask_is_unimplemented_as_the_original_never_served_it) {
+TEST(promised_names, GetTask_is_for_nodes_that_know_what_to_say) {
     plain_peer peer(quick_server());
     grpc::ClientContext context;
-    EXPECT_EQ(peer.stub->GetTask(&context)->Finish().error_code(), StatusCode::UNIMPLEMENTED);
+    const auto stream = peer.stub->GetTask(&context);
+    researcher::TaskRequest request;
+    request.set_node("node");
+    EXPECT_TRUE(stream->Write(request));
+    EXPECT_EQ(stream->Finish().error_code(), StatusCode::INVALID_ARGUMENT);
 }
 
 TEST(promised_names, mount) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -21,7 +23,7 @@ using ferry::detail::delivery_state;
 /// Notes what a task asks of its link.
 class noting_host final : public ferry::detail::task_host<message> {
 public:
-    ferry::basic_delivery<message> reply(const message& to, message answer) override {
+    ferry::basic_delivery<message> reply(const ferry::detail::task_run&, const message& to, message answer) override {
         replies.push_back(to + " <- " + answer);
         const auto made =
             std::make_shared<delivery_state<message>>(std::weak_ptr<ferry::detail::delivery_host>(), "researcher");
@@ -29,21 +31,24 @@ public:
         return ferry::basic_delivery<message>(made);
     }
     void send_feedback(ferry::feedback what) override { sent.push_back(std::move(what)); }
-    std::stop_token stop_token() const override { return stopping.get_token(); }
+    void in_progress(std::uint64_t key) override { renewed.push_back(key); }
     const std::string& researcher() const override { return name; }
 
     std::vector<std::string> replies;
     std::vector<ferry::feedback> sent;
-    std::stop_source stopping;
+    std::vector<std::uint64_t> renewed;
     std::string name = "localhost:50051";
 };
 
 struct a_task : testing::Test {
     std::shared_ptr<noting_host> host = std::make_shared<noting_host>();
+    std::stop_source client;
+    std::shared_ptr<ferry::detail::task_run> run =
+        std::make_shared<ferry::detail::task_run>(7, 99, 2, true, client.get_token());
 };
 
 TEST_F(a_task, is_replied_to_over_its_link) {
-    const task given(host, "question");
+    const task given(host, run, "question");
     EXPECT_EQ(given.message(), "question");
     EXPECT_EQ(given.researcher(), "localhost:50051");
     EXPECT_EQ(given.reply("answer").wait().kind, ferry::outcome_kind::taken);
@@ -52,7 +57,7 @@ TEST_F(a_task, is_replied_to_over_its_link) {
 }
 
 TEST_F(a_task, sends_log_lines_and_metrics) {
-    const task given(host, "question");
+    const task given(host, run, "question");
     given.log("INFO", "half way");
     ferry::scalars metrics;
     metrics.metric["loss"] = 0.5F;
@@ -66,15 +71,44 @@ TEST_F(a_task, sends_log_lines_and_metrics) {
 }
 
 TEST_F(a_task, learns_that_the_client_stops) {
-    const task given(host, "question");
+    const task given(host, run, "question");
     const auto token = given.stop_token();
     EXPECT_FALSE(token.stop_requested());
-    host->stopping.request_stop();
+    client.request_stop();
     EXPECT_TRUE(token.stop_requested());
 }
 
+TEST_F(a_task, learns_that_it_alone_is_withdrawn) {
+    const task given(host, run, "question");
+    const auto token = given.stop_token();
+    run->stop();
+    EXPECT_TRUE(token.stop_requested());
+    EXPECT_FALSE(client.stop_requested());
+}
+
+TEST_F(a_task, tells_which_delivery_it_is_and_renews_its_lease) {
+    const task given(host, run, "question");
+    EXPECT_EQ(given.attempt(), 2);
+    EXPECT_TRUE(given.urgent());
+    given.in_progress();
+    EXPECT_THAT(host->renewed, ElementsAre(7U));
+}
+
+TEST_F(a_task, is_taken_unless_it_is_refused) {
+    using ferry::frames::verdict;
+    using namespace std::chrono_literals;
+    const task given(host, run, "question");
+    EXPECT_EQ(run->decided().what, verdict::taken);
+    given.refuse(ferry::refusal::for_now, "busy", 5s);
+    EXPECT_EQ(run->decided().what, verdict::not_now);
+    EXPECT_EQ(run->decided().text, "busy");
+    EXPECT_EQ(run->decided().pause, 5s);
+    given.refuse(ferry::refusal::for_good, "never");
+    EXPECT_EQ(run->decided().what, verdict::refused);
+}
+
 TEST_F(a_task, may_be_kept_and_shares_its_message_with_its_copies) {
-    auto given = std::make_unique<task>(host, "question");
+    auto given = std::make_unique<task>(host, run, "question");
     const task kept = *given;
     EXPECT_EQ(&kept.message(), &given->message());
     const std::weak_ptr<noting_host> watched = host;

@@ -70,21 +70,21 @@ private:
 TEST_F(gate_test, uploads_are_read_on_while_there_is_room) {
     ASSERT_TRUE(open(1));
     ASSERT_TRUE(open(2));
-    EXPECT_TRUE(chunk(1, 40));
-    EXPECT_TRUE(chunk(2, 40));
-    EXPECT_EQ(held(), 80U);
+    EXPECT_TRUE(chunk(1, 30));
+    EXPECT_TRUE(chunk(2, 30));
+    EXPECT_EQ(held(), 60U);
     whole(1, 10);
-    EXPECT_EQ(held(), 90U) << "it counts until it is handled";
+    EXPECT_EQ(held(), 70U) << "it counts until it is handled";
     EXPECT_EQ(handled(1), these{});
-    EXPECT_EQ(held(), 40U);
+    EXPECT_EQ(held(), 30U);
     EXPECT_EQ(close(2), these{});
     EXPECT_EQ(held(), 0U);
 }
 
 TEST_F(gate_test, past_the_room_only_the_oldest_unfinished_message_goes_on) {
     open(1), open(2), open(3);
-    EXPECT_TRUE(chunk(1, 50));
-    EXPECT_TRUE(chunk(2, 40));
+    EXPECT_TRUE(chunk(1, 30));
+    EXPECT_TRUE(chunk(2, 20));
     EXPECT_FALSE(chunk(3, 20));
     EXPECT_FALSE(chunk(2, 20));
     EXPECT_TRUE(chunk(1, 500)) << "the oldest makes room in the end";
@@ -108,6 +108,17 @@ TEST_F(gate_test, past_the_room_nothing_is_read_while_a_message_is_being_handled
     whole(1, 200);
     EXPECT_FALSE(chunk(2, 1)) << "the room that is needed will come";
     EXPECT_EQ(handled(1), these{2});
+}
+
+TEST_F(gate_test, what_is_being_read_counts_as_large_as_the_last_chunk) {
+    open(1), open(2), open(3);
+    EXPECT_TRUE(chunk(1, 40));
+    EXPECT_FALSE(chunk(2, 20)) << "40 and 20 are there, and 40 may come";
+    EXPECT_TRUE(chunk(1, 5));
+    EXPECT_EQ(held(), 65U) << "what may come is no part of it";
+    EXPECT_TRUE(chunk(3, 10)) << "75 are there, and 5 may come";
+    whole(1, 1);
+    EXPECT_EQ(handled(1), these{2}) << "of the first nothing may come any more";
 }
 
 TEST_F(gate_test, an_upload_that_breaks_off_makes_room) {
@@ -138,7 +149,7 @@ TEST_F(gate_test, an_empty_chunk_has_its_turn_too) {
 
 TEST_F(gate_test, several_messages_of_one_upload_are_counted_one_by_one) {
     open(1), open(2);
-    EXPECT_TRUE(chunk(1, 60));
+    EXPECT_TRUE(chunk(1, 30));
     EXPECT_TRUE(chunk(2, 10));
     whole(1, 10);
     handled(1);

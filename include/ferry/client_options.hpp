@@ -5,6 +5,7 @@
 #include <ferry/credentials.hpp>
 #include <ferry/intake_events.hpp>
 #include <ferry/server_options.hpp>
+#include <ferry/spool.hpp>
 
 #include <chrono>
 #include <cstddef>
@@ -39,11 +40,12 @@ struct client_options {
     std::function<void(log_level, const std::string&)> log = log_to_stderr;  ///< called from any thread; must be quick
 
     keepalive_options keepalive{};
-    intake_limits limits{};                                           ///< for each researcher
-    chunk_limits tasks{};                                             ///< what a researcher may send
+    intake_limits limits{};  ///< for each researcher
+    chunk_limits tasks{};    ///< what a researcher may send
+    spool_options spool{};  ///< where large tasks and replies are kept; the next life of this program goes on with them
     std::chrono::milliseconds reply_age = std::chrono::hours(24);     ///< a reply that waits for longer expires
     std::chrono::milliseconds poll_deadline = std::chrono::hours(1);  ///< after it, a poll is made anew
-    std::size_t callback_threads = 2;  ///< for user code; each researcher has one at a time
+    std::size_t callback_threads = 4;  ///< for user code; each researcher has two at a time, one of each lane
     std::chrono::milliseconds stop_deadline = std::chrono::seconds(5);  ///< of `stop()`
 };
 

@@ -4,6 +4,7 @@
 #include <ferry/agent_store.hpp>
 #include <ferry/agent_store/memory.hpp>
 #include <ferry/chunk.hpp>
+#include <ferry/chunk_assembler.hpp>
 #include <ferry/credentials.hpp>
 #include <ferry/delivery.hpp>
 #include <ferry/dispatch.hpp>

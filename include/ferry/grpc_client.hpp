@@ -143,7 +143,8 @@ class basic_grpc_client : public detail::client_pack<Policies...>::implementatio
 public:
     using typename implementation::task;
 
-    /// `on_task(task)` runs on the client's executor: one task of a researcher at a time, in order. Policies that have
+    /// `on_task(task)` runs on the client's executor: of a researcher's usual tasks one at a time, in order, and the same of its
+    /// urgent ones, beside them. Policies that have
     /// state are handed over in any order; the others are made anew.
     template <class... Given>
     basic_grpc_client(client_options options, std::function<void(task)> on_task, Given... given)

@@ -9,7 +9,9 @@
 #include <ferry/detail/grpc_format.hpp>
 #include <ferry/detail/grpc_server_core.hpp>
 #include <ferry/detail/policy_check.hpp>
+#include <ferry/detail/random_seed.hpp>
 #include <ferry/error.hpp>
+#include <ferry/growing_pause.hpp>
 #include <ferry/identity.hpp>
 #include <ferry/node_info.hpp>
 #include <ferry/policy.hpp>
@@ -29,7 +31,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <random>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -41,14 +42,11 @@ namespace detail {
 
 /// A request id of 128 random bits, as hexadecimal digits.
 inline std::string random_id() {
-    static thread_local std::mt19937_64 engine{[] {
-        std::random_device seed;
-        return (std::uint64_t{seed()} << 32) ^ seed();
-    }()};
+    static thread_local random_bits engine{random_seed()};
     static constexpr char digits[] = "0123456789abcdef";
     std::string id(32, '0');
     for (std::size_t i = 0; i < id.size(); i += 16) {
-        auto bits = engine();
+        auto bits = engine.next();
         for (std::size_t k = 0; k < 16; ++k, bits >>= 4) id[i + k] = digits[bits & 15];
     }
     return id;
@@ -217,6 +215,7 @@ private:
     void register_with(grpc::ServerBuilder& builder) {
         const auto& keepalive = core_->options().keepalive;
         keepalive.check();
+        core_->open_spool();
         keep_callback_queue();
         service_ = std::make_unique<researcher_service>(core_, format_check(Serializer::name, core_->log()));
         builder.RegisterService(service_.get());

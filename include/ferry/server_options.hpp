@@ -6,6 +6,7 @@
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
+#include <ferry/spool.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -89,6 +90,7 @@ struct server_options {
     dispatch_limits limits{};
     inbound_limits inbound{};  ///< what all nodes may send at the same time
     chunk_limits replies{};    ///< what a node may send in one message
+    spool_options spool{};     ///< where large replies are put while they come in; nothing is left there
     keepalive_options keepalive{};
     std::chrono::milliseconds max_connection_age{0};  ///< then nodes must connect anew; 0: never
     std::chrono::milliseconds max_connection_age_grace = std::chrono::minutes(10);  ///< for what is under way then
@@ -111,6 +113,7 @@ inline int to_int(std::chrono::milliseconds time) {
 struct send_options {
     std::optional<std::chrono::milliseconds> expires_after{};  ///< while it is queued
     std::optional<std::chrono::milliseconds> reply_within{};   ///< of a request; without it a request waits for ever
+    bool urgent = false;  ///< in the lane that does not wait for the usual one; see `basic_task::urgent`
     bool keep_while_disconnected = false;  ///< queue it for a node that is DISCONNECTED, instead of ending at once
 };
 

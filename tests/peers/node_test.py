@@ -601,11 +601,11 @@ class Polls(Case):
         until(lambda: stops.stopped_by is not None, "the node has stopped")
         self.assertIsInstance(stops.stopped_by, ValueError)
 
-    def test_the_bidirectional_get_task_is_not_implemented(self):
+    def test_the_bidirectional_get_task_is_refused_without_a_hello(self):
         server = self.serve()
         call = self.stub(server).get_task(iter([wire.TaskRequest(node="node", protocol_version="7")]), timeout=PATIENCE)
         self.assertRaises(grpc.RpcError, list, call)
-        self.assertEqual(call.code(), Code.UNIMPLEMENTED)
+        self.assertEqual(call.code(), Code.INVALID_ARGUMENT)
         self.assert_serves(server)
 
     def test_an_unknown_method_is_not_implemented(self):
@@ -780,8 +780,8 @@ class Tells(Case):
     def test_unknown_fields_are_ignored(self):
         server = self.serve()
         channel = self.channel(server)
-        # Field 1000: a varint, 1001: bytes, 1002: a fixed64, 1003: a fixed32, 15: a varint.
-        unknown = bytes.fromhex("c03e2a" "ca3e03616263" "d13e0102030405060708" "dd3e01020304" "7801")
+        # Field 2000: a varint, 2001: bytes, 2002: a fixed64, 2003: a fixed32, 15: a varint.
+        unknown = bytes.fromhex("807d2a" "8a7d03616263" "917d0102030405060708" "9d7d01020304" "7801")
 
         def call(kind, name, response):
             return getattr(channel, kind)(f"/{wire.SERVICE}/{name}", lambda m: unknown + m.SerializeToString() + unknown,

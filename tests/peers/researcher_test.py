@@ -449,7 +449,7 @@ class Statuses(Case):
         ends_it = {"INVALID_ARGUMENT": ("refused", "protocol error"), "RESOURCE_EXHAUSTED": ("too large", "too large"),
                    "PERMISSION_DENIED": ("not permitted", "not permitted"),
                    "UNAUTHENTICATED": ("not permitted", "not permitted")}
-        counts_as_attempt = {"DEADLINE_EXCEEDED"}
+        counts_as_attempt = {"DEADLINE_EXCEEDED", "DATA_LOSS"}
         researcher, node = self.pair()
         for code, read in itertools.product(CODES, (True, False)):
             with self.subTest(code=code.name, read=read):

@@ -6,7 +6,9 @@
 #pragma once
 
 #include <ferry/chunk.hpp>
+#include <ferry/chunk_assembler.hpp>
 #include <ferry/detail/grpc_format.hpp>
+#include <ferry/detail/grpc_frames.hpp>
 #include <ferry/error.hpp>
 #include <ferry/payload.hpp>
 #include <ferry/wire.hpp>
@@ -37,6 +39,7 @@ public:
     /// `task` is there where one came whole; `read` says what was wrong with its chunks.
     virtual void poll_ended(std::uint64_t poll_id, const grpc::Status& status, std::optional<bytes> task,
                             wire::read_result read) = 0;
+    virtual void upload_accepted(std::uint64_t upload_id, std::uint64_t offset) = 0;
     virtual void upload_range_sent(std::uint64_t upload_id) = 0;
     virtual void upload_ended(std::uint64_t upload_id, errc reason, std::string text) = 0;
     virtual void feedback_ended(std::uint64_t feedback_id, const grpc::Status& status) = 0;
@@ -154,26 +157,32 @@ private:
 class reply_upload final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
                            public client_call<reply_upload> {
 public:
-    reply_upload(std::shared_ptr<client_calls_host> host, std::uint64_t id) : client_call(std::move(host), id) {}
+    /// With a name it can go on where an earlier one broke off: the server is asked first.
+    reply_upload(std::shared_ptr<client_calls_host> host, std::uint64_t id, std::optional<wire::upload_name> name)
+        : client_call(std::move(host), id), name_(name) {}
 
     template <class Stub>
     void open(Stub& stub, std::string_view format) {
         const std::lock_guard lock(mutex_);
         if (!begin()) return;
         announce_format(context_, format);
+        if (name_) context_.AddMetadata(wire::upload_key, name_->to_text());
         stub.PrepareBidiStreamingCall(&context_, wire::reply_task, {}, this);
         AddHold();  // for ranges that come later
         holding_ = true;
         StartRead(&response_);
         StartCall();
-        if (const auto early = std::exchange(early_, std::nullopt)) put(early->data, early->offset, early->part);
+        if (const auto early = std::exchange(early_, std::nullopt)) put(*early);
     }
 
     /// Writes a range; a content that is not in memory is read first. After the last chunk the stream is half-closed.
     void send(const std::shared_ptr<const payload>& content, const chunk& part) {
-        if (content->in_memory()) return write(*content, part.offset, part);
+        const auto checksum = name_ ? content->checksum_of(part.offset + part.length) : std::nullopt;
+        if (content->in_memory()) return write({content, part.offset, part, checksum});
         content->read(part.offset, part.length, [self = shared_from_this(), part](range_result range) {
-            if (range.code == errc::ok && range.data.size() == part.length) return self->write(range.data, 0, part);
+            if (range.code == errc::ok && range.data.size() == part.length) {
+                return self->write({std::make_shared<const payload>(std::move(range.data)), 0, part, std::nullopt});
+            }
             self->fail(range.text.empty() ? "a range of the payload came short" : range.text);
         });
     }
@@ -184,16 +193,23 @@ public:
     }
 
 private:
-    void write(const payload& from, std::uint64_t offset, const chunk& part) {
+    struct range {
+        std::shared_ptr<const payload> data;
+        std::uint64_t offset;  // in the data
+        chunk part;
+        std::optional<std::uint32_t> checksum;
+    };
+
+    void write(range&& what) {
         const std::lock_guard lock(mutex_);
-        if (holding_) return put(from, offset, part);
-        if (!self_ && !cancelled_) early_ = early_range{from, offset, part};
+        if (holding_) return put(what);
+        if (!self_ && !cancelled_) early_ = std::move(what);
     }
 
     /// Under the mutex, while the call may still be written to.
-    void put(const payload& from, std::uint64_t offset, const chunk& part) {
-        wire::write_chunk(out_, part, from, offset);
-        if (part.last()) {
+    void put(const range& what) {
+        wire::write_upload_part(out_, what.part, what.checksum, *what.data, what.offset);
+        if (what.part.last()) {
             StartWriteLast(&out_, {});
             holding_ = false;
             RemoveHold();
@@ -224,6 +240,18 @@ private:
         let_go();
     }
 
+    void OnReadInitialMetadataDone(bool ok) override {
+        if (!ok || !name_) return;
+        { const std::lock_guard lock(mutex_); }  // the call was opened
+        const auto& told = context_.GetServerInitialMetadata();
+        const auto found = told.find(wire::offset_key);
+        std::optional<std::uint64_t> offset;
+        if (found != told.end()) {
+            offset = wire::to_number(std::string_view(found->second.data(), found->second.size()), 10);
+        }
+        host_->upload_accepted(id_, offset.value_or(0));
+    }
+
     void OnReadDone(bool ok) override {
         if (!ok) let_go();  // the server ended the call, perhaps before the last chunk
     }
@@ -234,15 +262,10 @@ private:
         host_->upload_ended(id_, wire::to_errc(status), status.error_message());
     }
 
-    struct early_range {
-        payload data;
-        std::uint64_t offset;
-        chunk part;
-    };
-
     grpc::ByteBuffer out_, response_;
     bool holding_ = false;
-    std::optional<early_range> early_;  // asked for before the call was opened
+    const std::optional<wire::upload_name> name_;
+    std::optional<range> early_;  // asked for before the call was opened
     std::string source_problem_;
 };
 

@@ -11,8 +11,12 @@
 #include <ferry/detail/failure.hpp>
 #include <ferry/detail/grpc_client_calls.hpp>
 #include <ferry/detail/grpc_connection.hpp>
+#include <ferry/detail/grpc_task_inbox.hpp>
 #include <ferry/detail/grpc_task_runner.hpp>
+#include <ferry/detail/grpc_task_stream.hpp>
 #include <ferry/detail/message_log.hpp>
+#include <ferry/detail/node_spool.hpp>
+#include <ferry/detail/random_seed.hpp>
 #include <ferry/intake.hpp>
 #include <ferry/message.hpp>
 #include <ferry/task.hpp>
@@ -25,17 +29,17 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <random>
 #include <stop_token>
 #include <string>
 #include <unordered_map>
 #include <utility>
 #include <variant>
+#include <vector>
 
 namespace ferry::detail {
 
 template <class Serializer, class Retry, class ChunkSize>
-class grpc_client_link final : public client_calls_host,
+class grpc_client_link final : public stream_host,
                                public delivery_host,
                                public task_host<typename Serializer::message_type>,
                                public std::enable_shared_from_this<grpc_client_link<Serializer, Retry, ChunkSize>> {
@@ -54,14 +58,16 @@ public:
           serializer_(serializer),
           tasks_(options_, std::move(serializer), std::move(on_task)),
           callbacks_(std::move(callbacks)),
-          intake_(options_->limits, std::move(retry), std::random_device{}()),
+          inbox_(options_->tasks),
+          intake_(options_->limits, std::move(retry), random_seed()),
           alarm_([this] { post_event(intake_events::time_passed{}); }) {}
 
     ~grpc_client_link() override { alarm_.stop(); }
 
-    /// Throws `error` where the trust can't be used; a server that can't be reached is no error.
+    /// Throws `error` where the trust or the spool folder can't be used; a server that can't be reached is no error.
     void start() {
         connection_.check();
+        if (!options_->spool.folder.empty()) open_spool();
         post_event(intake_events::started{});
     }
 
@@ -71,8 +77,8 @@ public:
     }
 
     void begin_stop() {
+        post_event(intake_events::stop_requested{});  // first: a task that hears of the stop is followed by no other
         stop_.request_stop();
-        post_event(intake_events::stop_requested{});
     }
 
     /// A callback that stops its own client is not waited for.
@@ -84,18 +90,22 @@ public:
         }
         post_event(intake_events::stop_forced{});
         alarm_.stop();
+        inbox_.close();
+        const std::lock_guard lock(mutex_);
+        spool_.reset();  // another client may have the folder now
     }
 
     // --- what tasks want ------------------------------------------------------------------------------------------------
 
-    basic_delivery<message_type> reply(const message_type& task, message_type answer) override {
+    basic_delivery<message_type> reply(const task_run& run, const message_type& task, message_type answer) override {
         if (traits::request_id(answer).empty()) {
             if (auto id = traits::request_id(task); !id.empty()) traits::set_request_id(answer, id);
         }
-        return send(std::move(answer));
+        return send(std::move(answer), run.number);
     }
 
-    basic_delivery<message_type> send(message_type answer) {
+    /// `task` is the number of the one that it answers, or 0.
+    basic_delivery<message_type> send(message_type answer, std::uint64_t task = 0) {
         const auto made = std::make_shared<state>(this->weak_from_this(), researcher());
         try {
             if (traits::node_id(answer).empty()) traits::set_node_id(answer, options_->node_id);
@@ -103,6 +113,7 @@ public:
             auto content = std::make_shared<const payload>(serializer_.encode(std::move(answer)));
             made->set_total(content->size());
             intake_events::reply_submitted<ticket> e{made, std::move(content), options_->reply_age, std::move(label)};
+            keep(e, task);
             run([&](auto& core, auto& sink) { made->set_key(core.step(std::move(e), now(), sink)); });
         } catch (const std::exception& e) {
             made->end(encode_failure(e), std::nullopt);
@@ -119,7 +130,7 @@ public:
         post_event(intake_events::feedback_submitted{std::move(content)});
     }
 
-    std::stop_token stop_token() const override { return stop_.get_token(); }
+    void in_progress(std::uint64_t key) override { post_event(intake_events::task_in_progress{key}); }
     const std::string& researcher() const override { return connection_.name(); }
 
     // --- what handles want ----------------------------------------------------------------------------------------------
@@ -146,6 +157,55 @@ public:
             post_event(intake_events::task_arrived<arrived_task>{id, {std::move(*task), now().steady}, size});
         }
         post_event(intake_events::poll_ended{id, end, status.error_message()});
+    }
+
+    void stream_told(std::uint64_t id, const researcher::TaskResponse& what) override {
+        if (what.has_welcome()) {
+            const frames::welcome welcome{std::chrono::milliseconds(what.welcome().lease_ms())};
+            post_event(intake_events::stream_welcomed{id, welcome});
+        }
+        for (const auto number : what.withdrawn()) post_event(intake_events::task_withdrawn{id, number});
+        for (const auto& each : what.answers()) {
+            post_event(intake_events::reply_answered{id, wire::answer_from_proto(each)});
+        }
+    }
+
+    void stream_part(std::uint64_t id, const wire::part_header& header, grpc::ByteBuffer& in) override {
+        auto came = inbox_.take(id, header, in, [&] {
+            bool wanted = false;
+            run([&](auto& core, auto& sink) {
+                wanted = core.step(intake_events::delivery_began{id, header.head}, now(), sink);
+            });
+            return wanted;
+        });
+        const auto number = came.head.task;
+        switch (came.what) {
+            case task_inbox::came::nothing: return;
+            case task_inbox::came::part: return post_event(intake_events::delivery_progress{id, number, came.received});
+            case task_inbox::came::damaged:
+                return post_event(intake_events::delivery_damaged{id, number, std::move(came.text)});
+            case task_inbox::came::too_large:
+                return post_event(intake_events::delivery_refused{id, number, std::move(came.text)});
+            case task_inbox::came::whole: break;
+        }
+        const auto size = came.content.size();
+        const auto& head = came.head;
+        post_event(
+            intake_events::task_arrived<arrived_task>{id,
+                                                      {std::move(came.content), now().steady, number, head.attempt},
+                                                      size,
+                                                      number,
+                                                      head.attempt,
+                                                      head.urgent});
+    }
+
+    void stream_ended(std::uint64_t id, const grpc::Status& status) override {
+        const auto end = status.error_code() == grpc::StatusCode::UNIMPLEMENTED ? poll_end::unknown : to_end(status);
+        post_event(intake_events::poll_ended{id, end, status.error_message()});
+    }
+
+    void upload_accepted(std::uint64_t id, std::uint64_t offset) override {
+        post_event(intake_events::upload_accepted{id, offset});
     }
 
     void upload_range_sent(std::uint64_t id) override { post_event(intake_events::upload_range_sent{id}); }
@@ -176,6 +236,22 @@ private:
         std::shared_ptr<task_poll> call;
         std::uint64_t id;
     };
+    struct open_stream {
+        std::shared_ptr<task_stream> call;
+        std::uint64_t id;
+        frames::hello hello;
+    };
+    struct flush {
+        std::shared_ptr<task_stream> call;
+    };
+    struct run_task {
+        std::shared_ptr<task_run> run;
+        arrived_task work;
+    };
+    struct forget_reply {
+        std::shared_ptr<node_spool> from;
+        std::uint64_t number;
+    };
     struct open_upload {
         std::shared_ptr<reply_upload> call;
         std::uint64_t id;
@@ -197,14 +273,15 @@ private:
     struct debug_note {
         std::string text;
     };
-    using later =
-        std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, intake_effects::run_task<arrived_task>,
-                     open_upload, send_range, cancel<reply_upload>, send_feedback_call, cancel<feedback_call>,
-                     intake_effects::warning, intake_effects::wake_at, debug_note>;
+    using later = std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, open_stream,
+                               cancel<task_stream>, flush, run_task, intake_effects::forget_task, forget_reply,
+                               open_upload, send_range, cancel<reply_upload>, send_feedback_call, cancel<feedback_call>,
+                               intake_effects::warning, intake_effects::wake_at, debug_note>;
 
     struct sink {
         grpc_client_link& link;
         effect_buffer<later>& kept;
+        std::vector<std::shared_ptr<task_run>>& stopped;  // the user's functions run in their tokens
 
         template <class Effect>
         void operator()(Effect&& effect) {
@@ -212,16 +289,71 @@ private:
         }
         void operator()(intake_effects::open_poll e) {
             auto call = std::make_shared<task_poll>(link.shared_from_this(), e.poll_id, link.options_->tasks);
+            link.stream_.reset();
             link.poll_ = call;
             kept.push(open_poll{std::move(call), e.poll_id});
         }
-        void operator()(intake_effects::cancel_poll) { kept.push(cancel<task_poll>{link.poll_.lock()}); }
+        void operator()(intake_effects::cancel_poll) {
+            if (auto call = link.stream_.lock()) kept.push(cancel<task_stream>{std::move(call)});
+            if (auto call = link.poll_.lock()) kept.push(cancel<task_poll>{std::move(call)});
+            link.stream_.reset();
+            link.poll_.reset();
+        }
+        void operator()(intake_effects::open_stream e) {
+            auto call = std::make_shared<task_stream>(link.shared_from_this(), e.poll_id);
+            link.poll_.reset();
+            link.stream_ = call;
+            kept.push(open_stream{std::move(call), e.poll_id, std::move(e.hello)});
+        }
+        void operator()(intake_effects::close_stream) {
+            auto call = link.stream_.lock();
+            if (!call) return;
+            call->queue_end();
+            kept.push(flush{std::move(call)});
+        }
+        void operator()(intake_effects::tell_receipt e) {
+            say([&](auto& request) { wire::to_proto(e.what, *request.add_receipts()); });
+        }
+        void operator()(intake_effects::renew_leases e) {
+            say([&](auto& request) { request.mutable_in_progress()->Add(e.tasks.begin(), e.tasks.end()); });
+        }
+        void operator()(intake_effects::tell_leaving) {
+            say([](auto& request) { request.set_leaving(true); });
+        }
+        void operator()(intake_effects::send_reply e) {
+            say([&](auto& request) {
+                auto& reply = *request.add_replies();
+                reply.set_reply(e.number);
+                e.content->for_each_run(0, e.content->size(),
+                                        [&](const bytes& run) { reply.mutable_content()->append(run.view()); });
+            });
+        }
+        template <class Fill>
+        void say(Fill&& fill) {
+            auto call = link.stream_.lock();
+            if (!call) return;
+            researcher::TaskRequest what;
+            fill(what);
+            call->queue(what);
+            kept.push(flush{std::move(call)});
+        }
+        void operator()(intake_effects::run_task<arrived_task> e) {
+            const auto number = e.task.number;
+            auto run = std::make_shared<task_run>(e.key, number, e.task.attempt, e.urgent, link.stop_.get_token());
+            link.runs_[e.key] = run;
+            kept.push(run_task{std::move(run), std::move(e.task)});
+        }
+        void operator()(intake_effects::stop_task e) {
+            if (const auto found = link.runs_.find(e.key); found != link.runs_.end()) stopped.push_back(found->second);
+        }
         void operator()(intake_effects::open_upload e) {
-            auto call = std::make_shared<reply_upload>(link.shared_from_this(), e.upload_id);
-            link.uploads_[e.upload_id] = call;
             if (link.log_.is_debug()) {
                 kept.push(debug_note{message_log::line("out", link.researcher(), e.label, e.bytes, e.attempt, e.age)});
             }
+            if (!e.has_call) return;
+            const auto name = e.can_go_on ? std::optional(wire::upload_name{e.number, e.bytes}) : std::nullopt;
+            auto call = std::make_shared<reply_upload>(link.shared_from_this(), e.upload_id, name);
+            link.uploads_[e.upload_id] = call;
             kept.push(open_upload{std::move(call), e.upload_id});
         }
         void operator()(intake_effects::send_range e) {
@@ -238,6 +370,7 @@ private:
         }
         void operator()(intake_effects::cancel_feedback) { kept.push(cancel<feedback_call>{link.feedback_.lock()}); }
         void operator()(intake_effects::ended<ticket> e) {
+            if (link.spool_ && e.how.kind != outcome_kind::stopped) kept.push(forget_reply{link.spool_, e.number});
             if (e.ticket) e.ticket->end(std::move(e.how), std::nullopt);
         }
         void operator()(intake_effects::progressed<ticket> e) {
@@ -261,12 +394,14 @@ private:
     template <class Step>
     void run(Step&& step) {
         effect_buffer<later> kept;
+        std::vector<std::shared_ptr<task_run>> stopped;
         {
-            sink effects{*this, kept};
+            sink effects{*this, kept, stopped};
             const std::lock_guard lock(mutex_);
             step(intake_, effects);
             if (stop_.stop_requested()) changed_.notify_all();
         }
+        for (const auto& each : stopped) each->stop();
         kept.perform([this](auto&& effect) { this->perform(std::move(effect)); });
     }
 
@@ -329,12 +464,70 @@ private:
         if (e.call) e.call->cancel();
     }
 
-    void perform(intake_effects::run_task<arrived_task> e) {
-        callbacks_->post("\1tasks " + researcher(),
-                         [self = this->shared_from_this(), key = e.key, work = std::move(e.task)]() mutable {
-                             self->tasks_.run(self, std::move(work));
-                             self->post_event(intake_events::task_returned{key});
+    void perform(open_stream e) {
+        with_channels(
+            [this, e](channels& over) { e.call->open(over.polls, options_->node_id, Serializer::name, e.hello); },
+            [this, id = e.id](std::string why) {
+                post_event(intake_events::poll_ended{id, poll_end::unreachable, std::move(why)});
+            });
+    }
+    void perform(const flush& e) { e.call->flush(); }
+    void perform(intake_effects::forget_task e) {
+        with_spool([&] { inbox_.forget(e.number); });
+    }
+    void perform(const forget_reply& e) {
+        with_spool([&] { e.from->forget_reply(e.number); });
+    }
+
+    /// A large reply outlives this program; where it can't be written, it doesn't, and is sent all the same.
+    void keep(intake_events::reply_submitted<ticket>& reply, std::uint64_t task) {
+        const auto folder = [this] {
+            const std::lock_guard lock(mutex_);
+            return spool_;
+        }();
+        if (folder) with_spool([&] { reply.number = folder->keep_reply(reply.content, task); });
+    }
+
+    template <class Use>
+    void with_spool(Use&& use) {
+        try {
+            use();
+        } catch (const error& e) {
+            log_.warn(e.what());
+        }
+    }
+
+    void perform(run_task e) {
+        const auto strand = (e.run->urgent ? "\1urgent " : "\1tasks ") + researcher();
+        callbacks_->post(strand,
+                         [self = this->shared_from_this(), run = std::move(e.run), work = std::move(e.work)]() mutable {
+                             self->tasks_.run(self, run, std::move(work));
+                             self->returned(*run);
                          });
+    }
+
+    void returned(const task_run& run) {
+        auto [what, text, pause] = run.decided();
+        intake_events::task_returned e{run.key, what, std::move(text), pause};
+        this->run([&](auto& core, auto& sink) {
+            runs_.erase(run.key);
+            core.step(std::move(e), now(), sink);
+        });
+    }
+
+    /// Takes up what an earlier life of this program has left.
+    void open_spool() {
+        spool_ = std::make_shared<node_spool>(options_->spool, researcher());
+        inbox_.open(spool_->folder(), [this](std::uint64_t number, std::uint64_t received) {
+            post_event(intake_events::task_found{number, received});
+        });
+        spool_->for_each_reply([this](std::uint64_t number, std::uint64_t task, bytes content) {
+            if (task != 0) post_event(intake_events::task_done_before{task});
+            intake_events::reply_submitted<ticket> e{nullptr, std::make_shared<const payload>(std::move(content)),
+                                                     options_->reply_age, "of an earlier life"};
+            e.number = number;
+            post_event(std::move(e));
+        });
     }
 
     void perform(const intake_effects::warning& e) { log_.warn(researcher() + ": " + e.text); }
@@ -348,14 +541,18 @@ private:
     const grpc_task_runner<Serializer> tasks_;
     const std::shared_ptr<executor> callbacks_;
     std::stop_source stop_;
+    task_inbox inbox_;
 
     std::mutex mutex_;
+    std::shared_ptr<node_spool> spool_;  // from the start to the end, where there is one
     core_type intake_;
     std::condition_variable changed_;
     bool connected_ = false;
     bool drained_ = false;
 
     std::weak_ptr<task_poll> poll_;
+    std::weak_ptr<task_stream> stream_;
+    std::unordered_map<std::uint64_t, std::shared_ptr<task_run>> runs_;  // by key
     std::unordered_map<std::uint64_t, std::weak_ptr<reply_upload>> uploads_;
     std::weak_ptr<feedback_call> feedback_;
 

@@ -1,23 +1,30 @@
 // layer 4
 // Uploads: the server's ReplyTask as a reactor, and the guard that all of them pass. A call carries bytes and reports
-// events; what is to happen is decided by the host, how fast it is read by the guard.
+// events; what is to happen is decided by the host, how fast it is read by the guard. One that has a number goes on where an
+// earlier one of that number broke off.
 //
 // Each call keeps itself alive from its start to OnDone. Its own mutex guards all that it has, its operations and its one
 // Finish; no event is reported under it. The guard's mutex is taken inside it, never the other way round.
 #pragma once
 
 #include <ferry/chunk.hpp>
+#include <ferry/chunk_assembler.hpp>
 #include <ferry/detail/alarm.hpp>
+#include <ferry/detail/grpc_frames.hpp>
 #include <ferry/detail/upload_gate.hpp>
+#include <ferry/detail/upload_shelf.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
 #include <ferry/identity.hpp>
 #include <ferry/payload.hpp>
+#include <ferry/spool.hpp>
 #include <ferry/wire.hpp>
 
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -26,6 +33,8 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -46,9 +55,42 @@ public:
     using calls = std::vector<std::shared_ptr<Call>>;
 
     basic_upload_guard(inbound_limits limits, chunk_limits message, std::function<void(time_point)> wake_at)
-        : message_(message), wake_at_(std::move(wake_at)), gate_(limits) {}
+        : message_(message),
+          wake_at_(std::move(wake_at)),
+          gate_(limits),
+          shelf_(limits.max_bytes, limits.keep_broken) {}
 
-    const chunk_limits& message_limits() const noexcept { return message_; }
+    /// Where large messages go. Before the first upload.
+    void set_spool(std::shared_ptr<spool> to) { spool_ = std::move(to); }
+
+    /// What puts a message together.
+    chunk_assembler assembler() const { return chunk_assembler(message_, spool_); }
+
+    /// The call goes on with the upload of this number. Returns what is there of it, perhaps taken from an older call.
+    std::optional<chunk_assembler> claim(std::uint64_t number, const std::shared_ptr<Call>& by) {
+        std::shared_ptr<Call> older;
+        std::optional<chunk_assembler> part;
+        run([&](time_point now, auto&) {
+            auto& live = live_[number];
+            older = live.lock();
+            live = by;
+            part = shelf_.take(number, now);
+        });
+        return older ? older->give_up() : std::move(part);
+    }
+
+    /// The call is over; what is there of its upload is kept.
+    void release(std::uint64_t number, const Call* by, std::optional<chunk_assembler>&& part) {
+        run([&](time_point now, auto&) {
+            const auto found = live_.find(number);
+            if (found != live_.end()) {
+                const auto holder = found->second.lock();
+                if (holder && holder.get() != by) return;  // a newer one has it
+                live_.erase(found);
+            }
+            if (part && !stopped_) shelf_.put(number, std::move(*part), now);
+        });
+    }
 
     /// Nothing where the upload is refused.
     std::optional<entry> open(Call* of) {
@@ -95,7 +137,7 @@ public:
 
     std::uint64_t held_bytes() const {
         const std::lock_guard lock(mutex_);
-        return gate_.held_bytes();
+        return gate_.held_bytes() + shelf_.memory_bytes();
     }
 
 private:
@@ -107,18 +149,33 @@ private:
     mutable std::mutex mutex_;
     std::condition_variable closed_;
     gate gate_;
+    upload_shelf shelf_;
+    std::unordered_map<std::uint64_t, std::weak_ptr<Call>> live_;  // those with a number
+    std::shared_ptr<spool> spool_;
     time_point announced_ = time_point::max();
     bool stopped_ = false;
 };
 
 using upload_guard = basic_upload_guard<reply_call>;
 
+/// Where a reply came from, to be answered once.
+class reply_source {
+public:
+    virtual ~reply_source() = default;
+    virtual void answer(errc reason, const std::string& text) = 0;
+    virtual const peer_info& peer() const = 0;
+    /// By which it is known when it comes again; 0: it isn't.
+    virtual std::uint64_t number() const = 0;
+    /// Replies of the same origin follow one another.
+    virtual const void* origin() const = 0;
+};
+
 /// Who uploads report to, from gRPC's threads; must not block.
 class reply_call_host {
 public:
     virtual ~reply_call_host() = default;
     virtual upload_guard& uploads() = 0;
-    virtual void reply_received(std::shared_ptr<reply_call> call, bytes content) = 0;
+    virtual void reply_received(std::shared_ptr<reply_source> from, bytes content) = 0;
     /// It never became whole. A Python node doesn't read why: this is all that tells.
     virtual void reply_refused(const std::string& why) = 0;
 };
@@ -126,23 +183,35 @@ public:
 /// One upload; several replies may follow one another in it. The next is read once the one before was answered.
 template <class Host>
 class basic_reply_call final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
+                               public reply_source,
                                public std::enable_shared_from_this<basic_reply_call<Host>> {
     using guard = basic_upload_guard<basic_reply_call>;
 
 public:
-    basic_reply_call(std::shared_ptr<Host> host, peer_info peer, grpc::ByteBuffer* response)
-        : host_(std::move(host)), peer_(std::move(peer)), guard_(host_->uploads()), chunks_(guard_.message_limits()) {
+    basic_reply_call(std::shared_ptr<Host> host, peer_info peer, grpc::CallbackServerContext* context,
+                     grpc::ByteBuffer* response)
+        : host_(std::move(host)), peer_(std::move(peer)), guard_(host_->uploads()), chunks_(guard_.assembler()) {
         *response = wire::empty_message();
+        const auto& sent = context->client_metadata();
+        const auto told = sent.find(wire::upload_key);
+        if (told == sent.end()) return;
+        name_ = wire::upload_name::from_text(std::string_view(told->second.data(), told->second.size()));
+        if (name_) context_ = context;
     }
 
-    const peer_info& peer() const noexcept { return peer_; }
+    const peer_info& peer() const override { return peer_; }
+    std::uint64_t number() const override { return name_ ? name_->number : 0; }
+    const void* origin() const override { return this; }
 
     void open() {
+        std::optional<chunk_assembler> part;
+        if (name_) part = guard_.claim(name_->number, this->shared_from_this());
         const std::lock_guard lock(mutex_);
         self_ = this->shared_from_this();
         entry_ = guard_.open(this);
-        if (entry_) return StartRead(&in_);
-        finish(wire::to_status(errc::queue_full, "the server takes no more uploads for now"));
+        if (!entry_) return finish(wire::to_status(errc::queue_full, "the server takes no more uploads for now"));
+        if (name_ && !go_on(std::move(part))) return;
+        StartRead(&in_);
     }
 
     /// In place of `open`.
@@ -153,7 +222,7 @@ public:
     }
 
     /// The reply that was received has been dealt with.
-    void answer(errc reason, const std::string& text) {
+    void answer(errc reason, const std::string& text) override {
         typename guard::calls others;
         {
             const std::lock_guard lock(mutex_);
@@ -177,20 +246,60 @@ public:
         finish(wire::to_status(reason, text));
     }
 
+    /// From the guard: a newer call goes on with this upload. Returns what is there of it.
+    std::optional<chunk_assembler> give_up() {
+        const std::lock_guard lock(mutex_);
+        auto part = unfinished();
+        given_up_ = true;
+        finish(wire::to_status(errc::superseded, "a newer call goes on with this upload"));
+        return part;
+    }
+
 private:
+    /// Tells the node how much is there of its upload. False where it is over with that.
+    bool go_on(std::optional<chunk_assembler>&& part) {
+        if (part && part->received() <= name_->total) chunks_ = std::move(*part);
+        chunks_.begin_leg();
+        chunks_.compute_checksum();
+        if (!chunks_.expect(name_->total)) {
+            finish(wire::to_status(chunks_.code(), chunks_.text()));
+            return false;
+        }
+        context_->AddInitialMetadata(wire::offset_key, std::to_string(chunks_.received()));
+        StartSendInitialMetadata();
+        return in_memory() == 0 || guard_.chunk(*entry_, in_memory());
+    }
+
+    /// What counts for the budget.
+    std::uint64_t in_memory() const { return chunks_.spooled() ? 0 : chunks_.received(); }
+
+    /// Under the mutex.
+    std::optional<chunk_assembler> unfinished() {
+        if (!name_ || given_up_ || chunks_.failed() || chunks_.complete() || chunks_.received() == 0)
+            return std::nullopt;
+        return std::optional(std::exchange(chunks_, guard_.assembler()));
+    }
+
     void OnReadDone(bool ok) override {
         std::unique_lock lock(mutex_);
         if (!ok) return end_of_stream(lock);
-        const auto before = chunks_.received();
+        if (given_up_) return;
+        wire::part_header header;
+        if (name_) wire::read_header(in_, header);
+        const auto before = in_memory();
         const auto read = wire::read_chunk(in_, chunks_);
         in_.Clear();
         if (read.code != errc::ok) return refuse(lock, read.code, read.text);
-        const auto length = chunks_.received() - before;
+        const auto now = in_memory();
+        const auto length = now > before ? now - before : 0;
         if (!chunks_.complete()) {
             if (!over_ && guard_.chunk(*entry_, length)) StartRead(&in_);
             return;
         }
+        const bool damaged = header.upload_checksum && *header.upload_checksum != chunks_.checksum();
         auto content = chunks_.take();
+        if (damaged) return refuse(lock, errc::checksum_differs, "the bytes that arrived are not those that were sent");
+        if (chunks_.failed()) return refuse(lock, chunks_.code(), chunks_.text());
         const auto self = self_;
         guard_.whole(*entry_, length);
         lock.unlock();
@@ -206,7 +315,9 @@ private:
         std::unique_lock lock(mutex_);
         const auto self = std::move(self_);
         const auto entry = std::exchange(entry_, std::nullopt);
+        auto part = unfinished();
         lock.unlock();
+        if (name_) guard_.release(name_->number, this, std::move(part));
         if (!entry) return;
         for (const auto& each : guard_.close(*entry)) each->read_on();
     }
@@ -214,7 +325,7 @@ private:
     // The three below are called under the mutex.
 
     void end_of_stream(std::unique_lock<std::mutex>& lock) {
-        if (!chunks_.in_progress()) return finish(grpc::Status::OK);
+        if (!chunks_.in_progress() || given_up_) return finish(grpc::Status::OK);
         refuse(lock, errc::stream_broken,
                "the stream ended before its last chunk, after " + std::to_string(chunks_.received()) + " bytes");
     }
@@ -239,6 +350,9 @@ private:
     std::optional<typename guard::entry> entry_;
     grpc::ByteBuffer in_;
     chunk_assembler chunks_;
+    std::optional<wire::upload_name> name_;
+    grpc::CallbackServerContext* context_ = nullptr;  // where it has a name
+    bool given_up_ = false;
     bool over_ = false;
 };
 
@@ -251,7 +365,8 @@ typename basic_upload_guard<Call>::calls basic_upload_guard<Call>::run(Step&& st
         const auto read_on = [&](Call& each) { go_on.push_back(each.shared_from_this()); };
         const std::lock_guard lock(mutex_);
         step(now().steady, read_on);
-        if (const auto when = gate_.next_wake(); when < announced_) wake = announced_ = when;
+        if (const auto when = std::min(gate_.next_wake(), shelf_.next_wake()); when < announced_)
+            wake = announced_ = when;
     }
     if (wake) wake_at_(*wake);
     return go_on;
@@ -261,6 +376,7 @@ template <class Call>
 void basic_upload_guard<Call>::time_passed() {
     const auto late = run([&](time_point now, auto& collect) {
         gate_.time_passed(now, collect);
+        shelf_.expire(now);
         announced_ = time_point::max();
     });
     for (const auto& each : late) each->end(errc::idle_timeout, "the upload stood still");

@@ -1,6 +1,6 @@
 // layer 4
 // The service, and the long poll as a reactor. It carries bytes and reports events; what is to happen is decided by the host.
-// Uploads have a header of their own, `detail/grpc_reply_call.hpp`.
+// Streams and uploads have headers of their own, `detail/grpc_stream_call.hpp` and `detail/grpc_reply_call.hpp`.
 //
 // Each call keeps itself alive from its start to OnDone. Its own mutex guards all that it has, its operations and its one
 // Finish; no event is reported under it.
@@ -10,6 +10,7 @@
 #include <ferry/chunk.hpp>
 #include <ferry/detail/grpc_format.hpp>
 #include <ferry/detail/grpc_reply_call.hpp>
+#include <ferry/detail/grpc_stream_call.hpp>
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
 #include <ferry/identity.hpp>
@@ -29,37 +30,24 @@
 
 namespace ferry::detail {
 
-inline constexpr std::size_t max_node_id_bytes = 1024;
-
-class server_calls_host;
-template <class Host>
-class basic_poll_call;
-using poll_call = basic_poll_call<server_calls_host>;
-
 /// Who the calls report to, from gRPC's threads; must not block.
-class server_calls_host : public reply_call_host {
+class server_calls_host : public stream_call_host {
 public:
-    /// What `admits` wants to know of whoever makes the call.
-    virtual peer_info peer_of(const grpc::CallbackServerContext& context) const = 0;
-    virtual bool admits(const std::string& node, const peer_info& peer) const = 0;
-    virtual void poll_opened(std::shared_ptr<poll_call> call) = 0;
-    virtual void range_sent(const std::shared_ptr<poll_call>& call) = 0;
-    virtual void poll_broken(const std::shared_ptr<poll_call>& call, errc reason, std::string text) = 0;
-    virtual void poll_closed(const std::shared_ptr<poll_call>& call, bool clean) = 0;
+    virtual void poll_opened(std::shared_ptr<task_call> call) = 0;
+    virtual void poll_closed(const std::shared_ptr<task_call>& call, bool clean) = 0;
     virtual void feedback_received(feedback from, std::size_t bytes) = 0;
 };
 
 /// One long poll.
 template <class Host>
 class basic_poll_call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                              public task_call,
                               public std::enable_shared_from_this<basic_poll_call<Host>> {
 public:
     basic_poll_call(std::shared_ptr<Host> host, std::string node, std::string connection)
-        : host_(std::move(host)), node_(std::move(node)), connection_(std::move(connection)) {}
-
-    const std::string& node() const noexcept { return node_; }
-    /// gRPC's name of the peer: it has the peer's port, so it is unique among open connections.
-    const std::string& connection() const noexcept { return connection_; }
+        : task_call(std::move(connection)), host_(std::move(host)) {
+        node_ = std::move(node);
+    }
 
     void open() {
         {
@@ -79,7 +67,7 @@ public:
     }
 
     /// Writes a range; a content that is not in memory is read first. After the last chunk the call ends well.
-    void send(const std::shared_ptr<const payload>& content, const chunk& part) {
+    void send(const std::shared_ptr<const payload>& content, const chunk& part) override {
         if (content->in_memory()) return write(*content, part.offset, part);
         content->read(part.offset, part.length, [self = this->shared_from_this(), part](range_result range) {
             if (range.code == errc::ok && range.data.size() == part.length) return self->write(range.data, 0, part);
@@ -87,7 +75,7 @@ public:
         });
     }
 
-    void finish(const grpc::Status& how) {
+    void finish(const grpc::Status& how) override {
         const std::lock_guard lock(mutex_);
         if (std::exchange(over_, true)) return;
         Finish(how);
@@ -138,8 +126,6 @@ private:
     }
 
     const std::shared_ptr<Host> host_;
-    const std::string node_;
-    const std::string connection_;
     std::mutex mutex_;
     std::shared_ptr<basic_poll_call> self_;
     grpc::ByteBuffer out_;
@@ -148,11 +134,11 @@ private:
     bool cancelled_ = false;
 };
 
-/// The service's methods, as gRPC calls them: the two with large messages raw.
+/// The service's methods, as gRPC calls them: those with large messages raw.
 template <class Rpc>
-using callback_methods =
+using callback_methods = typename Rpc::template WithRawCallbackMethod_GetTask<
     typename Rpc::template WithRawCallbackMethod_GetTaskUnary<typename Rpc::template WithRawCallbackMethod_ReplyTask<
-        typename Rpc::template WithCallbackMethod_Feedback<typename Rpc::Service>>>;
+        typename Rpc::template WithCallbackMethod_Feedback<typename Rpc::Service>>>>;
 
 /// The service, to be registered with one gRPC server. `Rpc` has a name so that gRPC's handlers are compiled only where a server is.
 template <class Host, class Rpc = researcher::ResearcherService>
@@ -160,6 +146,15 @@ class basic_researcher_service final : public callback_methods<Rpc> {
 public:
     basic_researcher_service(std::shared_ptr<Host> host, format_check format)
         : host_(std::move(host)), format_(std::move(format)) {}
+
+    grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* GetTask(
+        grpc::CallbackServerContext* context) override {
+        const auto call = std::make_shared<basic_stream_call<stream_call_host>>(
+            host_, host_->peer_of(*context), context->peer(),
+            [this, context](const std::string& who) { return format_.problem(*context, who); });
+        call->open();
+        return call.get();
+    }
 
     grpc::ServerWriteReactor<grpc::ByteBuffer>* GetTaskUnary(grpc::CallbackServerContext* context,
                                                              const grpc::ByteBuffer* request) override {
@@ -181,7 +176,7 @@ public:
     grpc::ServerReadReactor<grpc::ByteBuffer>* ReplyTask(grpc::CallbackServerContext* context,
                                                          grpc::ByteBuffer* response) override {
         const auto call =
-            std::make_shared<basic_reply_call<reply_call_host>>(host_, host_->peer_of(*context), response);
+            std::make_shared<basic_reply_call<reply_call_host>>(host_, host_->peer_of(*context), context, response);
         if (const auto other = format_.problem(*context, "the node at " + context->peer()); !other.empty()) {
             call->refuse(wire::to_status(errc::protocol_error, other));
         } else {

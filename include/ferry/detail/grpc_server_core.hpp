@@ -12,10 +12,12 @@
 #include <ferry/detail/grpc_peer.hpp>
 #include <ferry/detail/grpc_server_calls.hpp>
 #include <ferry/detail/message_log.hpp>
+#include <ferry/detail/random_seed.hpp>
 #include <ferry/dispatch.hpp>
 #include <ferry/identity.hpp>
 #include <ferry/message.hpp>
 #include <ferry/server_options.hpp>
+#include <ferry/spool.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -44,6 +46,7 @@ public:
     using traits = message_traits<message_type>;
     using state = delivery_state<message_type>;
     using ticket = std::shared_ptr<state>;
+    using call = std::shared_ptr<task_call>;
 
     grpc_server_core(server_options options, Serializer serializer, Store store, Retry retry, Identity identity)
         : options_(std::move(options)),
@@ -51,7 +54,7 @@ public:
           serializer_(std::move(serializer)),
           store_(std::move(store)),
           identity_(std::move(identity)),
-          dispatch_(options_.limits, std::move(retry)),
+          dispatch_(options_.limits, std::move(retry), random_seed()),
           executor_(options_.callback_threads,
                     [log = log_](const std::string& what) { log.warn("a callback threw: " + what); }),
           decoders_(2, [log = log_](const std::string& what) { log.warn("decoding a reply threw: " + what); }),
@@ -64,6 +67,11 @@ public:
     ~grpc_server_core() override { alarm_.stop(); }
 
     const server_options& options() const noexcept { return options_; }
+
+    /// Throws `error{invalid_argument}` where the folder can't be used.
+    void open_spool() {
+        if (!options_.spool.folder.empty()) uploads_.set_spool(std::make_shared<spool>(options_.spool));
+    }
 
     // --- what users want ------------------------------------------------------------------------------------------------
 
@@ -97,7 +105,8 @@ public:
                                     how.expires_after.value_or(options_.task_age),
                                     how.reply_within,
                                     how.keep_while_disconnected,
-                                    std::move(label)};
+                                    std::move(label),
+                                    how.urgent};
         run([&](auto& core, auto& sink) { made->set_key(core.step(std::move(e), now(), sink)); });
         return made;
     }
@@ -167,26 +176,35 @@ public:
         log_.warn("a peer at " + peer.address + " spoke for node " + node + ", which it may not");
         return false;
     }
-    void poll_opened(std::shared_ptr<poll_call> call) override {
-        const auto& kept = *call;
-        post_event(events::poll_opened<std::shared_ptr<poll_call>>{std::move(call), kept.node(), kept.connection()});
+    void poll_opened(call on) override {
+        const auto& kept = *on;
+        post_event(events::poll_opened<call>{std::move(on), kept.node(), kept.connection()});
     }
-    void range_sent(const std::shared_ptr<poll_call>& call) override {
-        post_event(events::range_sent<std::shared_ptr<poll_call>>{call, call->node()});
+    void stream_opened(call on, frames::hello hello) override {
+        const auto& kept = *on;
+        post_event(events::stream_opened<call>{std::move(on), kept.node(), kept.connection(), std::move(hello)});
     }
-    void poll_broken(const std::shared_ptr<poll_call>& call, errc reason, std::string text) override {
-        post_event(events::poll_broken<std::shared_ptr<poll_call>>{call, call->node(), reason, std::move(text)});
+    void receipt_came(const call& on, frames::receipt receipt) override {
+        post_event(events::receipt_came<call>{on, on->node(), std::move(receipt)});
     }
-    void poll_closed(const std::shared_ptr<poll_call>& call, bool clean) override {
-        post_event(events::poll_closed<std::shared_ptr<poll_call>>{call, call->node(), clean});
+    void lease_renewed(const call& on, const std::vector<std::uint64_t>& tasks) override {
+        post_event(events::lease_renewed<call>{on, on->node(), tasks});
+    }
+    void node_leaving(const call& on) override { post_event(events::node_leaving<call>{on, on->node()}); }
+    void range_sent(const call& on) override { post_event(events::range_sent<call>{on, on->node()}); }
+    void poll_broken(const call& on, errc reason, std::string text) override {
+        post_event(events::poll_broken<call>{on, on->node(), reason, std::move(text)});
+    }
+    void poll_closed(const call& on, bool clean) override {
+        post_event(events::poll_closed<call>{on, on->node(), clean});
     }
 
     /// Decodes on threads of the server's own. Replies of one connection follow one another; those of different ones may overlap.
-    void reply_received(std::shared_ptr<reply_call> call, bytes content) override {
-        decoders_.post(std::to_string(reinterpret_cast<std::uintptr_t>(call.get())),
-                       [self = this->shared_from_this(), call = std::move(call), content = std::move(content)] {
-                           self->decode_reply(call, content);
-                       });
+    void reply_received(std::shared_ptr<reply_source> from, bytes content) override {
+        const auto strand = std::to_string(reinterpret_cast<std::uintptr_t>(from->origin()));
+        decoders_.post(strand, [self = this->shared_from_this(), from = std::move(from), content = std::move(content)] {
+            self->decode_reply(from, content);
+        });
     }
 
     void reply_refused(const std::string& why) override { log_.warn("a reply is refused: " + why); }
@@ -213,11 +231,9 @@ public:
     void withdraw(std::uint64_t key) override { post_event(events::withdrawn{key}); }
 
 private:
-    using call = std::shared_ptr<poll_call>;
-
     struct types {
-        using call = std::shared_ptr<poll_call>;
-        using reply_call = std::shared_ptr<detail::reply_call>;
+        using call = std::shared_ptr<task_call>;
+        using reply_call = std::shared_ptr<reply_source>;
         using ticket = grpc_server_core::ticket;
         using reply = message_type;
         using retry = Retry;
@@ -225,6 +241,9 @@ private:
     };
     using core_type = dispatch<types>;
 
+    struct flush {
+        call on;
+    };
     struct debug_note {
         std::string text;
     };
@@ -235,8 +254,8 @@ private:
         std::string node;
         outcome how;
     };
-    using later = std::variant<effects::send_range<call>, effects::end_poll<call>,
-                               effects::answer_reply<std::shared_ptr<reply_call>>, effects::acquire_journal,
+    using later = std::variant<effects::send_range<call>, flush, effects::end_poll<call>,
+                               effects::answer_reply<std::shared_ptr<reply_source>>, effects::acquire_journal,
                                effects::append_task, effects::update_task, effects::settle_task, effects::warning,
                                effects::wake_at, debug_note, undelivered_forward, unhandled_reply>;
 
@@ -249,6 +268,20 @@ private:
         template <class Effect>
         void operator()(Effect&& effect) {
             kept.push(std::forward<Effect>(effect));
+        }
+        void operator()(effects::send_part<call> e) {
+            e.call->queue(e.content, e.part, e.head);
+            kept.push(flush{std::move(e.call)});
+        }
+        void operator()(effects::welcome<call> e) {
+            e.call->queue(wire::to_response<researcher::TaskResponse>(e.what));
+            kept.push(flush{std::move(e.call)});
+        }
+        void operator()(effects::withdraw_task<call> e) {
+            researcher::TaskResponse what;
+            what.add_withdrawn(e.task);
+            e.call->queue(std::move(what));
+            kept.push(flush{std::move(e.call)});
         }
         void operator()(effects::ended<ticket, message_type> e) {
             if (e.ticket) return e.ticket->end(std::move(e.how), std::move(e.reply));
@@ -295,8 +328,9 @@ private:
     }
 
     void perform(effects::send_range<call> e) { e.call->send(e.content, e.part); }
+    void perform(const flush& e) { e.on->flush(); }
     void perform(effects::end_poll<call> e) { e.call->finish(wire::to_status(e.reason, e.text)); }
-    void perform(effects::answer_reply<std::shared_ptr<reply_call>> e) { e.call->answer(e.reason, e.text); }
+    void perform(effects::answer_reply<std::shared_ptr<reply_source>> e) { e.call->answer(e.reason, e.text); }
     void perform(effects::acquire_journal e) {
         store_.acquire(e.node, [weak = this->weak_from_this(), node = e.node](acquired_journal journal) {
             if (const auto self = weak.lock()) self->post_event(events::journal_acquired{node, std::move(journal)});
@@ -323,7 +357,7 @@ private:
         };
     }
 
-    void decode_reply(const std::shared_ptr<reply_call>& call, const bytes& content) {
+    void decode_reply(const std::shared_ptr<reply_source>& from, const bytes& content) {
         std::string node, request_id;
         std::optional<message_type> message;
         try {
@@ -332,18 +366,18 @@ private:
             request_id = traits::request_id(*message);
         } catch (const std::exception& e) {
             reply_refused(e.what());
-            return call->answer(reason_of(e, errc::decode_failed), e.what());
+            return from->answer(reason_of(e, errc::decode_failed), e.what());
         }
-        if (!admits(node, call->peer())) {
-            return call->answer(errc::not_permitted, "this peer may not reply as node " + node);
+        if (!admits(node, from->peer())) {
+            return from->answer(errc::not_permitted, "this peer may not reply as node " + node);
         }
         if (log_.is_debug()) log_in(node, log_.label(*message), content.size(), open_request(node, request_id));
         if (auto to = destination_of(*message); !to.empty()) {
-            return post_event(events::forward_arrived<std::shared_ptr<reply_call>, ticket>{
-                call, node, forwarded(std::move(to), content, *message)});
+            return post_event(events::forward_arrived<std::shared_ptr<reply_source>, ticket>{
+                from, node, forwarded(std::move(to), content, *message), from->number()});
         }
-        post_event(events::reply_arrived<std::shared_ptr<reply_call>, message_type>{call, node, request_id,
-                                                                                    std::move(*message)});
+        post_event(events::reply_arrived<std::shared_ptr<reply_source>, message_type>{
+            from, node, request_id, std::move(*message), from->number()});
     }
 
     /// The bytes as they came.

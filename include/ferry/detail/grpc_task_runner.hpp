@@ -1,6 +1,7 @@
 // layer 4
 // Runs the user's callback for a task that has come over. One that can't be decoded, or whose callback throws, costs just
-// that task: it is told to the log, to the researcher's log, and to whoever asked, where that expects an ErrorMessage.
+// that task: it is told to the log, to the researcher's log, and to whoever asked: by an ErrorMessage where that is expected,
+// else by a refusal.
 #pragma once
 
 #include <ferry/client_options.hpp>
@@ -9,12 +10,14 @@
 #include <ferry/error.hpp>
 #include <ferry/fedbiomed.hpp>
 #include <ferry/feedback.hpp>
+#include <ferry/frames.hpp>
 #include <ferry/message.hpp>
 #include <ferry/payload.hpp>
 #include <ferry/task.hpp>
 
 #include <chrono>
 #include <concepts>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -28,6 +31,8 @@ namespace ferry::detail {
 struct arrived_task {
     bytes content;
     std::chrono::steady_clock::time_point when;
+    std::uint64_t number = 0;
+    int attempt = 1;
 };
 
 template <class Serializer>
@@ -44,37 +49,49 @@ public:
           serializer_(std::move(serializer)),
           on_task_(std::move(on_task)) {}
 
-    void run(const std::shared_ptr<host>& over, arrived_task work) const {
+    /// What became of it is in `run` afterwards.
+    void run(const std::shared_ptr<host>& over, const std::shared_ptr<task_run>& run, arrived_task work) const {
         std::optional<basic_task<message_type>> task;
         try {
             const auto size = work.content.size();
             auto decoded = serializer_.decode(std::exchange(work.content, {}));
             if (log_.is_debug()) {
-                log_.debug(message_log::line("in", over->researcher(), log_.label(decoded), size, {},
+                log_.debug(message_log::line("in", over->researcher(), log_.label(decoded), size, attempt_of(work),
                                              now().steady - work.when));
             }
-            task.emplace(over, std::move(decoded));
+            task.emplace(over, run, std::move(decoded));
             if (*on_task_) (*on_task_)(*task);
+            if (const auto how = run->decided(); run->number == 0 && how.what != frames::verdict::taken) {
+                report(*over, *run, task, "it is refused: " + how.text);
+            }
         } catch (const error& e) {
-            report(*over, task, e.what(), fedbiomed::errnum(e.code()));
+            report(*over, *run, task, e.what(), fedbiomed::errnum(e.code()));
         } catch (const std::exception& e) {
-            report(*over, task, e.what());
+            report(*over, *run, task, e.what());
         } catch (...) {
-            report(*over, task, "an exception that is no std::exception");
+            report(*over, *run, task, "an exception that is no std::exception");
         }
     }
 
 private:
     using maybe_task = std::optional<basic_task<message_type>>;
 
-    void report(host& over, const maybe_task& task, const std::string& why,
+    static std::optional<int> attempt_of(const arrived_task& work) {
+        return work.number != 0 ? std::optional(work.attempt) : std::nullopt;
+    }
+
+    void report(host& over, task_run& run, const maybe_task& task, const std::string& why,
                 std::optional<std::string> number = {}) const {
         const std::string text = "a task failed: " + why;
         log_.warn(over.researcher() + ": " + text);
         over.send_feedback(log_line{{}, "ERROR", text});
         if constexpr (std::same_as<message_type, message>) {
-            if (task && is_request_of_the_original(task->message())) answer(over, *task, text, std::move(number));
+            if (task && is_request_of_the_original(task->message())) {
+                run.decide({});
+                return answer(over, *task, text, std::move(number));
+            }
         }
+        run.decide({frames::verdict::refused, text});
     }
 
     static bool is_request_of_the_original(const message& m) {

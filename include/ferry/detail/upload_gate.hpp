@@ -1,7 +1,8 @@
 // layer 3
 // Which uploads a server reads on: so many at a time, so many bytes of unfinished or unhandled messages, and none that
 // stands still. Past the bytes nothing is read until the messages that have come are handled; where there are none, the
-// oldest unfinished one goes on to its end. The network's flow control holds the senders meanwhile: nothing is lost.
+// oldest unfinished one goes on to its end. The network's flow control holds the senders meanwhile: nothing is lost. Where the
+// next chunk of a message is being read, gRPC may hold it whole before anyone sees it: it counts as large as the last one.
 //
 // A pure state machine without a lock: `Upload` is who sends, and is only handed through.
 #pragma once
@@ -39,6 +40,7 @@ public:
     /// A chunk of a message that goes on has come. True where the next may be read now; else `read_on` will tell when.
     bool chunk(entry e, std::uint64_t bytes, time_point now) {
         if (e->bytes == 0) e->place = unfinished_.insert(unfinished_.end(), e);
+        arrived(e, bytes);
         take(e, bytes);
         if (!has_room(e)) {
             rest(e);
@@ -52,6 +54,7 @@ public:
     /// The last chunk of a message has come. The message counts until `handled`.
     void whole(entry e, std::uint64_t bytes) {
         if (e->bytes > 0) unfinished_.erase(e->place);
+        arrived(e, 0);
         take(e, bytes);
         e->finished = true;
         ++handling_;
@@ -69,6 +72,7 @@ public:
     template <class ReadOn>
     void close(entry e, time_point now, ReadOn&& read_on) {
         if (e->bytes > 0 && !e->finished) unfinished_.erase(e->place);
+        arrived(e, 0);
         give_back(e);
         rest(e);
         resting_.erase(e);
@@ -108,11 +112,19 @@ private:
         Upload* of;
         time_point last_progress;
         std::uint64_t bytes = 0;                         // of its message
+        std::uint64_t chunk = 0;                         // the last one, amid a message
+        std::uint64_t awaited = 0;                       // of the next one, while it is being read
         typename std::list<entry>::iterator place = {};  // among the unfinished, while `bytes` > 0 and not `finished`
         bool finished = false;
         bool paused = false;
         bool reads = true;
     };
+
+    /// The chunk that was awaited has come, or will not come any more.
+    void arrived(entry e, std::uint64_t bytes) {
+        awaited_ -= std::exchange(e->awaited, 0);
+        e->chunk = bytes;
+    }
 
     void take(entry e, std::uint64_t bytes) {
         bytes = bytes > 0 ? bytes : 1;  // an empty chunk counts as well
@@ -125,11 +137,14 @@ private:
         if (std::exchange(e->finished, false)) --handling_;
     }
 
-    bool has_room(entry e) const { return held_ < limits_.max_bytes || (handling_ == 0 && unfinished_.front() == e); }
+    bool has_room(entry e) const {
+        return held_ + awaited_ < limits_.max_bytes || (handling_ == 0 && unfinished_.front() == e);
+    }
 
     /// It is read from; the longest without progress is in front.
     void touch(entry e, time_point now) {
         e->last_progress = now;
+        awaited_ += e->chunk - std::exchange(e->awaited, e->chunk);
         reading_.splice(reading_.end(), e->reads ? reading_ : resting_, e);
         e->reads = true;
         e->paused = false;
@@ -154,6 +169,7 @@ private:
     list reading_, resting_;
     std::list<entry> unfinished_;  // by the time of their first chunk
     std::uint64_t held_ = 0;
+    std::uint64_t awaited_ = 0;
     std::size_t handling_ = 0;
     std::size_t open_ = 0;
 };

@@ -1,0 +1,319 @@
+// layer 4
+// The server's end of a node's stream as a reactor, and what it has in common with a poll. It carries frames and bytes, and
+// reports events; what is to happen is decided by the host.
+//
+// Each call keeps itself alive from its start to OnDone. Its own mutex guards all that it has, its operations and its one
+// Finish; no event is reported under it.
+#pragma once
+
+#include <ferry/researcher.pb.h>
+#include <ferry/chunk.hpp>
+#include <ferry/detail/grpc_frames.hpp>
+#include <ferry/detail/grpc_reply_call.hpp>
+#include <ferry/error.hpp>
+#include <ferry/frames.hpp>
+#include <ferry/identity.hpp>
+#include <ferry/payload.hpp>
+#include <ferry/wire.hpp>
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ferry::detail {
+
+inline constexpr std::size_t max_node_id_bytes = 1024;
+
+/// A poll or a stream: what tasks go over.
+class task_call {
+public:
+    virtual ~task_call() = default;
+
+    /// Fixed once the host has heard of the call.
+    const std::string& node() const noexcept { return node_; }
+    /// gRPC's name of the peer: it has the peer's port, so it is unique among open connections.
+    const std::string& connection() const noexcept { return connection_; }
+
+    virtual void finish(const grpc::Status& how) = 0;
+
+    /// Of a poll.
+    virtual void send(const std::shared_ptr<const payload>&, const chunk&) {}
+
+    // Of a stream. What is queued goes out with the next `flush`, what is told before a range. Queueing touches no gRPC: it may
+    // be done under the host's lock, so that it keeps the order of what the host has decided.
+    virtual void queue(const std::shared_ptr<const payload>&, const chunk&, const frames::delivery_head&) {}
+    virtual void queue(researcher::TaskResponse&&) {}
+    virtual void flush() {}
+
+protected:
+    explicit task_call(std::string connection) : connection_(std::move(connection)) {}
+
+    std::string node_;
+    const std::string connection_;
+};
+
+/// Who streams report to, from gRPC's threads; must not block.
+class stream_call_host : public reply_call_host {
+public:
+    /// What `admits` wants to know of whoever makes the call.
+    virtual peer_info peer_of(const grpc::CallbackServerContext& context) const = 0;
+    virtual bool admits(const std::string& node, const peer_info& peer) const = 0;
+    virtual void stream_opened(std::shared_ptr<task_call> call, frames::hello hello) = 0;
+    virtual void receipt_came(const std::shared_ptr<task_call>& call, frames::receipt receipt) = 0;
+    virtual void lease_renewed(const std::shared_ptr<task_call>& call, const std::vector<std::uint64_t>& tasks) = 0;
+    virtual void node_leaving(const std::shared_ptr<task_call>& call) = 0;
+    virtual void range_sent(const std::shared_ptr<task_call>& call) = 0;
+    virtual void poll_broken(const std::shared_ptr<task_call>& call, errc reason, std::string text) = 0;
+};
+
+template <class Host>
+class basic_stream_call final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
+                                public task_call,
+                                public std::enable_shared_from_this<basic_stream_call<Host>> {
+public:
+    /// `problem(who)` says why the peer, who calls itself so, is refused; empty where it isn't.
+    basic_stream_call(std::shared_ptr<Host> host, peer_info peer, std::string connection,
+                      std::function<std::string(const std::string&)> problem)
+        : task_call(std::move(connection)),
+          host_(std::move(host)),
+          peer_(std::move(peer)),
+          problem_(std::move(problem)) {}
+
+    const peer_info& peer() const noexcept { return peer_; }
+
+    void open() {
+        const std::lock_guard lock(mutex_);
+        self_ = this->shared_from_this();
+        StartRead(&in_);
+    }
+
+    void queue(const std::shared_ptr<const payload>& content, const chunk& part,
+               const frames::delivery_head& head) override {
+        const std::lock_guard lock(mutex_);
+        if (!over_) range_ = range{content, part.offset, part, head};
+    }
+
+    void queue(researcher::TaskResponse&& what) override {
+        const std::lock_guard lock(mutex_);
+        if (over_) return;
+        welcomed_ |= what.has_welcome();
+        told_.MergeFrom(what);
+        tells_ = true;
+    }
+
+    /// A content that is not in memory is read first.
+    void flush() override {
+        std::unique_lock lock(mutex_);
+        if (!range_ || range_->content->in_memory()) return write_next();
+        auto wanted = std::move(*range_);
+        range_.reset();
+        write_next();
+        lock.unlock();
+        const auto& content = *wanted.content;
+        content.read(wanted.part.offset, wanted.part.length,
+                     [self = this->shared_from_this(), wanted](range_result came) mutable {
+                         if (came.code != errc::ok || came.data.size() != wanted.part.length) {
+                             const auto why = came.text.empty() ? "a range came short" : came.text;
+                             return self->host_->poll_broken(self, errc::source_failed, why);
+                         }
+                         wanted.content = std::make_shared<const payload>(std::move(came.data));
+                         wanted.offset = 0;
+                         wanted.has_checksum = false;
+                         const std::lock_guard with(self->mutex_);
+                         if (self->over_) return;
+                         self->range_ = std::move(wanted);
+                         self->write_next();
+                     });
+    }
+
+    void finish(const grpc::Status& how) override {
+        const std::lock_guard lock(mutex_);
+        if (std::exchange(over_, true)) return;
+        Finish(how);
+    }
+
+    /// A small reply has been dealt with.
+    void answer(const frames::answer& what) {
+        queue(wire::to_response<researcher::TaskResponse>(what));
+        const std::lock_guard lock(mutex_);
+        write_next();
+        --replies_;
+        if (std::exchange(full_, false) && !over_) StartRead(&in_);
+    }
+
+private:
+    static constexpr std::size_t max_replies = 256;  // being dealt with; past it nothing is read
+
+    struct range {
+        std::shared_ptr<const payload> content;
+        std::uint64_t offset;  // in the content
+        chunk part;
+        frames::delivery_head head;
+        bool has_checksum = true;
+    };
+
+    class small_reply final : public reply_source {
+    public:
+        small_reply(std::shared_ptr<basic_stream_call> from, std::uint64_t number)
+            : from_(std::move(from)), number_(number) {}
+
+        void answer(errc reason, const std::string& text) override { from_->answer({number_, reason, text}); }
+        const peer_info& peer() const override { return from_->peer(); }
+        std::uint64_t number() const override { return number_; }
+        const void* origin() const override { return from_.get(); }
+
+    private:
+        const std::shared_ptr<basic_stream_call> from_;
+        const std::uint64_t number_;
+    };
+
+    /// Under the mutex. Before the welcome nothing is said.
+    void write_next() {
+        if (writes_ || over_ || !welcomed_) return;
+        if (std::exchange(tells_, false)) {
+            out_ = wire::serialize(told_);
+            told_.Clear();
+        } else if (range_) {
+            const auto& [content, offset, part, head, has_checksum] = *range_;
+            const auto checksum = has_checksum ? content->checksum_of(part.offset + part.length) : std::nullopt;
+            wire::write_part(out_, part, head, checksum, *content, offset);
+            range_.reset();
+            writes_range_ = true;
+        } else {
+            return;
+        }
+        writes_ = true;
+        StartWrite(&out_);
+    }
+
+    void OnWriteDone(bool ok) override {
+        std::unique_lock lock(mutex_);
+        const auto self = self_;
+        out_.Clear();
+        writes_ = false;
+        const bool was_range = std::exchange(writes_range_, false);
+        if (ok) write_next();
+        lock.unlock();
+        if (!ok) {
+            self->host_->poll_broken(self, errc::stream_broken, "the node's stream broke off");
+        } else if (was_range) {
+            self->host_->range_sent(self);
+        }
+    }
+
+    void OnReadDone(bool ok) override {
+        std::unique_lock lock(mutex_);
+        const auto self = self_;
+        researcher::TaskRequest request;
+        const bool valid = ok && wire::parse(in_, request);
+        in_.Clear();
+        lock.unlock();
+        if (!ok) return close("the node ended its stream");
+        if (!valid) return break_off(errc::protocol_error, "what came is no TaskRequest");
+        if (!(opened_ ? hear(self, request) : begin(self, request))) return;
+        lock.lock();
+        replies_ += static_cast<std::size_t>(request.replies_size());
+        full_ = replies_ >= max_replies;
+        if (!full_ && !over_) StartRead(&in_);
+        lock.unlock();
+        for (auto& each : *request.mutable_replies()) {
+            self->host_->reply_received(std::make_shared<small_reply>(self, each.reply()),
+                                        bytes::own(std::move(*each.mutable_content())));
+        }
+    }
+
+    /// The first message.
+    bool begin(const std::shared_ptr<basic_stream_call>& self, const researcher::TaskRequest& request) {
+        if (!request.has_hello() || request.node().empty() || request.node().size() > max_node_id_bytes) {
+            finish(wire::to_status(errc::protocol_error,
+                                   "a stream begins with a hello, and names its node by at most 1024 bytes"));
+            return false;
+        }
+        if (!host_->admits(request.node(), peer_)) {
+            finish(wire::to_status(errc::not_permitted, "this peer may not poll as node " + request.node()));
+            return false;
+        }
+        if (const auto other = problem_("node " + request.node()); !other.empty()) {
+            finish(wire::to_status(errc::protocol_error, other));
+            return false;
+        }
+        {
+            const std::lock_guard lock(mutex_);
+            node_ = request.node();
+            opened_ = true;
+        }
+        host_->stream_opened(self, wire::hello_from_proto(request.hello()));
+        return true;
+    }
+
+    bool hear(const std::shared_ptr<basic_stream_call>& self, const researcher::TaskRequest& request) {
+        for (const auto& each : request.replies()) {
+            if (each.content().size() > frames::max_reply_bytes || each.reply() == 0) {
+                break_off(errc::protocol_error, "a reply over a stream has at most 64 KiB, and a number");
+                return false;
+            }
+        }
+        for (const auto& each : request.receipts()) host_->receipt_came(self, wire::from_proto(each));
+        if (request.in_progress_size() > 0) {
+            host_->lease_renewed(self, {request.in_progress().begin(), request.in_progress().end()});
+        }
+        if (request.leaving()) host_->node_leaving(self);
+        return true;
+    }
+
+    void close(std::string why) {
+        if (opened_) host_->poll_broken(this->shared_from_this(), errc::stream_broken, std::move(why));
+        finish(grpc::Status::OK);
+    }
+
+    void break_off(errc reason, const std::string& why) {
+        if (opened_) host_->poll_broken(this->shared_from_this(), errc::stream_broken, why);
+        finish(wire::to_status(reason, why));
+    }
+
+    void OnCancel() override {
+        std::unique_lock lock(mutex_);
+        const auto self = self_;
+        const bool opened = opened_;
+        lock.unlock();
+        if (opened) self->host_->poll_broken(self, errc::stream_broken, "the node is gone");
+        self->finish(grpc::Status::CANCELLED);
+    }
+
+    void OnDone() override {
+        std::unique_lock lock(mutex_);
+        const auto self = std::move(self_);
+        const bool opened = opened_;
+        lock.unlock();
+        if (opened) self->host_->poll_broken(self, errc::stream_broken, "the stream is over");
+    }
+
+    const std::shared_ptr<Host> host_;
+    const peer_info peer_;
+    const std::function<std::string(const std::string&)> problem_;
+    std::mutex mutex_;
+    std::shared_ptr<basic_stream_call> self_;
+    grpc::ByteBuffer in_, out_;
+    bool opened_ = false;  // the host knows of it
+    bool over_ = false;    // Finish is under way
+    bool writes_ = false;
+    bool writes_range_ = false;
+    bool tells_ = false;
+    bool welcomed_ = false;
+    researcher::TaskResponse told_;  // and not yet written
+    std::optional<range> range_;
+    std::size_t replies_ = 0;
+    bool full_ = false;
+};
+
+}  // namespace ferry::detail
