@@ -6,6 +6,7 @@
 #include <ferry/grpc_client.hpp>
 #include <ferry/grpc_server.hpp>
 
+#include <malloc.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -138,6 +139,8 @@ int main(int argc, char** argv) {
         return 2;
     }
     const std::string folder = argv[1];
+    ::mallopt(M_ARENA_MAX, 1);  // what threads have freed is used again by others: else each keeps its own
+    ::mallopt(M_TRIM_THRESHOLD, 1 << 20);
     int port[2], result[2];
     std::error_code problem;
     std::filesystem::create_directories(folder, problem);
