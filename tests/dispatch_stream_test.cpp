@@ -325,7 +325,7 @@ TYPED_TEST(dispatch_stream, asks_the_retry_policy_only_where_the_node_has_nothin
     int s = w.stream();
     w.send();
     w.part_sent(s);
-    for (const std::uint64_t has : {10, 20, 25}) {
+    for (const std::uint64_t has : {10U, 20U, 25U}) {
         w.break_stream(s);
         s = w.stream(holding({{w.id_of(1), has, false}}));
         ASSERT_FALSE(w.has_ended(1)) << has;
