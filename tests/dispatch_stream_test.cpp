@@ -267,6 +267,26 @@ TYPED_TEST(dispatch_stream, takes_the_receipts_that_the_hello_repeats) {
     EXPECT_EQ(w.kind_of(2), outcome_kind::refused);
 }
 
+TYPED_TEST(dispatch_stream, takes_receipts_of_what_waits_behind_others_and_is_already_at_the_node) {
+    world<TypeParam> w;
+    const int s = w.stream(window(3));
+    for (int i = 0; i < 3; ++i) w.send(small());
+    w.send_all(s);
+    w.break_stream(s);
+    auto hello = holding({{w.id_of(2), 5, true}, {w.id_of(3), 5, true}});
+    hello.window_tasks = 1;
+    const int next = w.stream(std::move(hello));  // 1 goes first, and 2 and 3 wait for their turn
+    w.receipt(next, w.id_of(2));
+    w.receipt(next, w.id_of(3), verdict::refused, "no");
+    EXPECT_EQ(w.kind_of(2), outcome_kind::taken);
+    EXPECT_EQ(w.kind_of(3), outcome_kind::refused);
+    EXPECT_TRUE(w.streams[next].withdrawn.empty());
+    w.send_all(next);
+    w.receipt(next, w.id_of(1));
+    w.send_all(next);
+    EXPECT_EQ(sent_by(w, next), tickets{1});
+}
+
 TYPED_TEST(dispatch_stream, goes_on_where_the_delivery_broke_off) {
     world<TypeParam> w;
     const int s = w.stream();

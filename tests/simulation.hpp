@@ -787,8 +787,8 @@ private:
         n.waiting = {};
         n.done.clear();
         if (tracing()) trace("node " + n.name + " starts, life " + std::to_string(n.life));
-        n.core = std::make_unique<node_core>(n.limits, retry{chance_.between(3, 10), ms_of(chance_.below(200))},
-                                             chance_.bits());
+        const retry policy{chance_.between(3, 10), ms_of(chance_.below(200))};  // drawn first, whichever the compiler
+        n.core = std::make_unique<node_core>(n.limits, policy, chance_.bits());
         if (n.spool) {
             for (const auto& [number, bytes] : n.kept) feed(n, ferry::intake_events::task_found{number, bytes});
         } else {

@@ -138,12 +138,11 @@ public:
     void receipt_came(node& n, const frames::receipt& r, instant now, Sink& sink) {
         if (task* t = outstanding(n, r.task)) {
             settle(*t, r, now, sink);
+        } else if (task* waits = in_lanes(n, r.task); waits && waits->record.attempts > 0) {  // of an earlier delivery
+            if (r.what == frames::verdict::taken || r.what == frames::verdict::refused) waits->at_node = false;
+            settle(*waits, r, now, sink);
         } else if (r.what == frames::verdict::not_now) {
-            if (task* waits = in_lanes(n, r.task)) {
-                settle(*waits, r, now, sink);
-            } else {
-                sink(effects::withdraw_task<call>{n.current, r.task});  // it has ended; the node's lane may go on
-            }
+            sink(effects::withdraw_task<call>{n.current, r.task});  // it has ended; the node's lane may go on
         }
         pump(n, now, sink);
     }
