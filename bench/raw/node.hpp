@@ -1,0 +1,166 @@
+// The raw opponents' node: gRPC's callback API and nothing else.
+#pragma once
+
+#include "messages.hpp"
+
+#include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/security/credentials.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace raw {
+
+inline constexpr const char* get_task = "/researcher.ResearcherService/GetTask";
+inline constexpr const char* get_task_unary = "/researcher.ResearcherService/GetTaskUnary";
+inline constexpr const char* reply_task = "/researcher.ResearcherService/ReplyTask";
+
+/// What a node is to do with a message, by the message's first byte.
+enum class then : std::uint8_t { acknowledge = 'a', reply = 'r', upload = 'u' };
+inline constexpr std::size_t reply_bytes = 100;
+
+inline std::shared_ptr<grpc::Channel> connect(int port, const std::string& cert) {
+    grpc::ChannelArguments args;
+    args.SetMaxReceiveMessageSize(100 << 20);
+    args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    grpc::SslCredentialsOptions tls;
+    tls.pem_root_certs = cert;
+    return grpc::CreateCustomChannel("localhost:" + std::to_string(port),
+                                     cert.empty() ? grpc::InsecureChannelCredentials() : grpc::SslCredentials(tls),
+                                     args);
+}
+
+/// Sends one message up, in chunks.
+class upload_call final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+public:
+    upload_call(grpc::GenericStub& stub, run content) : chunks_(content) {
+        stub.PrepareBidiStreamingCall(&context_, reply_task, {}, this);
+        next();
+        StartRead(&in_);
+        StartCall();
+    }
+
+private:
+    void next() {
+        chunks_.next(out_);
+        chunks_.done() ? StartWriteLast(&out_, {}) : StartWrite(&out_);
+    }
+    void OnWriteDone(bool ok) override {
+        if (ok && !chunks_.done()) next();
+    }
+    void OnDone(const grpc::Status&) override { delete this; }
+
+    cutter chunks_;
+    grpc::ClientContext context_;
+    grpc::ByteBuffer in_, out_;
+};
+
+class node_stream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+public:
+    node_stream(std::shared_ptr<grpc::Channel> channel, run upload) : stub_(std::move(channel)), upload_(upload) {
+        stub_.PrepareBidiStreamingCall(&context_, get_task, {}, this);
+        AddHold();
+        StartRead(&in_);
+        StartCall();
+    }
+
+private:
+    void OnReadDone(bool ok) override {
+        if (!ok) return RemoveHold();
+        const bool whole = chunks_.take(in_);
+        in_.Clear();
+        if (whole && chunks_.head().total > 0) came();
+        StartRead(&in_);
+    }
+    void came() {
+        const auto what = static_cast<then>(*chunks_.data());
+        chunks_.release();
+        if (!chunks_.good()) return context_.TryCancel();
+        if (what == then::upload) return void(new upload_call(stub_, upload_));  // it deletes itself
+        const std::lock_guard lock(mutex_);
+        // Acknowledgements are numbers of 8 bytes; those that wait go together, as receipts do.
+        waiting_.resize(waiting_.size() + (what == then::reply ? reply_bytes : 8));
+        write_next();
+    }
+    void write_next() {
+        if (writing_ || waiting_.empty()) return;
+        const grpc::Slice all(waiting_.data(), waiting_.size());
+        waiting_.clear();
+        out_ = grpc::ByteBuffer(&all, 1);
+        writing_ = true;
+        StartWrite(&out_);
+    }
+    void OnWriteDone(bool ok) override {
+        const std::lock_guard lock(mutex_);
+        writing_ = false;
+        out_.Clear();
+        if (ok) write_next();
+    }
+    void OnDone(const grpc::Status&) override {}
+
+    grpc::GenericStub stub_;
+    const run upload_;
+    grpc::ClientContext context_;
+    assembler chunks_;
+    std::mutex mutex_;
+    std::vector<std::uint8_t> waiting_;
+    bool writing_ = false;
+    grpc::ByteBuffer in_, out_;
+};
+
+/// How many polls are over.
+struct poll_count {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::size_t over = 0, failed = 0;
+};
+
+/// One poll after another, or just one. The request is whatever the server wants to read.
+class node_poll final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+public:
+    node_poll(std::shared_ptr<grpc::GenericStub> stub, std::string request, bool again, poll_count* count)
+        : stub_(std::move(stub)), request_(std::move(request)), again_(again), count_(count) {
+        stub_->PrepareBidiStreamingCall(&context_, get_task_unary, {}, this);
+        const grpc::Slice all(request_);
+        out_ = grpc::ByteBuffer(&all, 1);
+        StartWriteLast(&out_, {});
+        StartRead(&in_);
+        StartCall();
+    }
+
+private:
+    void OnReadDone(bool ok) override {
+        if (!ok) return;
+        if (again_ && chunks_.take(in_)) chunks_.release();
+        in_.Clear();
+        StartRead(&in_);
+    }
+    void OnDone(const grpc::Status& status) override {
+        if (count_) {
+            const std::lock_guard lock(count_->mutex);
+            ++count_->over;
+            if (!status.ok()) ++count_->failed;
+            count_->changed.notify_all();
+        }
+        if (again_ && status.ok()) new node_poll(std::move(stub_), std::move(request_), true, count_);
+        delete this;
+    }
+
+    std::shared_ptr<grpc::GenericStub> stub_;
+    std::string request_;
+    const bool again_;
+    poll_count* const count_;
+    grpc::ClientContext context_;
+    assembler chunks_;
+    grpc::ByteBuffer in_, out_;
+};
+
+}  // namespace raw

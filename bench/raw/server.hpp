@@ -1,0 +1,228 @@
+// The raw opponents' server: gRPC's callback API and nothing else. Each node has one bidirectional stream, or polls.
+#pragma once
+
+#include "messages.hpp"
+
+#include <ferry/researcher.grpc.pb.h>
+
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace raw {
+
+class server_stream;
+class parked_poll;
+
+/// What the streams and polls of all nodes have in common.
+class server_state {
+public:
+    using came_function = std::function<void(server_stream&, std::size_t bytes)>;
+
+    /// What is done when a message of a node has come, by gRPC's threads.
+    void on_message(came_function what) {
+        const std::lock_guard lock(mutex_);
+        came_ = std::make_shared<const came_function>(std::move(what));
+    }
+    void came(server_stream& from, std::size_t bytes) {
+        const auto what = [this] {
+            const std::lock_guard lock(mutex_);
+            return came_;
+        }();
+        if (what) (*what)(from, bytes);
+    }
+
+    template <class Ready>
+    bool wait(Ready&& ready) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, std::chrono::seconds(120), ready);
+    }
+    template <class Change>
+    void change(Change&& what) {
+        {
+            const std::lock_guard lock(mutex_);
+            what();
+        }
+        changed_.notify_all();
+    }
+
+    // Guarded by the mutex:
+    std::vector<server_stream*> streams;
+    std::deque<parked_poll*> parked;
+    std::deque<run> queued;  // for polls
+    std::size_t polls_over = 0;
+    std::size_t uploads = 0;
+    bool upload_good = true;
+
+private:
+    friend class parked_poll;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::shared_ptr<const came_function> came_;
+};
+
+class server_stream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+public:
+    explicit server_stream(server_state& state) : state_(state) {
+        state_.change([&] { state_.streams.push_back(this); });
+        StartRead(&in_);
+    }
+
+    void send(run content) {
+        const std::lock_guard lock(mutex_);
+        waiting_.emplace_back(content);
+        write_next();
+    }
+    /// What a server of ferry's answers to a reply.
+    void send_answer() {
+        const std::lock_guard lock(mutex_);
+        waiting_.emplace_back(run());
+        write_next();
+    }
+
+    int open = 0;  // for whoever uses it
+    std::chrono::steady_clock::time_point sent;
+
+private:
+    void write_next() {
+        if (writing_ || waiting_.empty()) return;
+        auto& first = waiting_.front();
+        first.next(out_);
+        if (first.done()) waiting_.pop_front();
+        writing_ = true;
+        StartWrite(&out_);
+    }
+    void OnWriteDone(bool ok) override {
+        const std::lock_guard lock(mutex_);
+        writing_ = false;
+        out_.Clear();
+        if (ok) write_next();
+    }
+    void OnReadDone(bool ok) override {
+        if (!ok) return Finish(grpc::Status::OK);
+        const auto bytes = in_.Length();
+        in_.Clear();
+        state_.came(*this, bytes);
+        StartRead(&in_);
+    }
+    void OnDone() override {
+        state_.change([&] { std::erase(state_.streams, this); });
+        delete this;
+    }
+
+    server_state& state_;
+    std::mutex mutex_;
+    std::deque<cutter> waiting_;
+    bool writing_ = false;
+    grpc::ByteBuffer in_, out_;
+};
+
+/// A poll that waits for a message, which ends it.
+class parked_poll final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+public:
+    explicit parked_poll(server_state& state) : state_(state) {
+        run content;
+        {
+            const std::lock_guard lock(state_.mutex_);
+            if (state_.queued.empty()) {
+                state_.parked.push_back(this);
+                state_.changed_.notify_all();
+                return;
+            }
+            content = state_.queued.front();
+            state_.queued.pop_front();
+        }
+        send(content);
+    }
+    void send(run content) {
+        cutter(content).next(out_);
+        StartWriteAndFinish(&out_, {}, grpc::Status::OK);
+    }
+
+private:
+    void OnDone() override {
+        state_.change([&] { ++state_.polls_over; });
+        delete this;
+    }
+    server_state& state_;
+    grpc::ByteBuffer out_;
+};
+
+class upload final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
+public:
+    upload(server_state& state, grpc::ByteBuffer* response) : state_(state) {
+        const grpc::Slice nothing;
+        *response = grpc::ByteBuffer(&nothing, 1);
+        StartRead(&in_);
+    }
+
+private:
+    void OnReadDone(bool ok) override {
+        if (!ok) return Finish(grpc::Status::OK);
+        const bool whole = chunks_.take(in_);
+        in_.Clear();
+        if (whole) {
+            state_.change([&] {
+                ++state_.uploads;
+                state_.upload_good = state_.upload_good && chunks_.good();
+            });
+            chunks_.release();
+        }
+        StartRead(&in_);
+    }
+    void OnDone() override { delete this; }
+    server_state& state_;
+    assembler chunks_;
+    grpc::ByteBuffer in_;
+};
+
+using methods = researcher::ResearcherService::WithRawCallbackMethod_GetTask<
+    researcher::ResearcherService::WithRawCallbackMethod_GetTaskUnary<
+        researcher::ResearcherService::WithRawCallbackMethod_ReplyTask<researcher::ResearcherService::Service>>>;
+
+class service final : public methods {
+public:
+    explicit service(server_state& state) : state_(state) {}
+    grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* GetTask(grpc::CallbackServerContext*) override {
+        return new server_stream(state_);
+    }
+    grpc::ServerWriteReactor<grpc::ByteBuffer>* GetTaskUnary(grpc::CallbackServerContext*,
+                                                             const grpc::ByteBuffer*) override {
+        return new parked_poll(state_);
+    }
+    grpc::ServerReadReactor<grpc::ByteBuffer>* ReplyTask(grpc::CallbackServerContext*,
+                                                         grpc::ByteBuffer* response) override {
+        return new upload(state_, response);
+    }
+
+private:
+    server_state& state_;
+};
+
+/// Listens on a port of the system's choice.
+inline std::unique_ptr<grpc::Server> listen(grpc::Service& with, const std::string& key, const std::string& cert,
+                                            int& port) {
+    grpc::ServerBuilder builder;
+    builder.SetMaxReceiveMessageSize(100 << 20);
+    builder.RegisterService(&with);
+    grpc::SslServerCredentialsOptions tls;
+    tls.pem_key_cert_pairs.push_back({key, cert});
+    builder.AddListeningPort("localhost:0",
+                             key.empty() ? grpc::InsecureServerCredentials() : grpc::SslServerCredentials(tls), &port);
+    return builder.BuildAndStart();
+}
+
+}  // namespace raw

@@ -1,0 +1,166 @@
+// The opponent that uses gRPC as its manual says: typed protobuf messages, by the callback API.
+#pragma once
+
+#include "../transport/process.hpp"
+#include "../transport/timing.hpp"
+#include "node.hpp"
+#include "server.hpp"
+#include "sides.hpp"
+
+#include <ferry/researcher.grpc.pb.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace raw {
+
+class typed_server_side final : public bench::side {
+public:
+    explicit typed_server_side(const security& with) : server_(listen(service_, with.key, with.cert, port_)) {
+        if (!server_) throw std::runtime_error("typed: can't listen");
+    }
+
+    answer run(const order& o) override {
+        if (o.kind == what::start) return {.port = port_};
+        if (o.kind != what::download) throw std::runtime_error("typed: no such order for a server");
+        if (content_.size() != o.bytes) content_.assign(o.bytes, 0x5a);
+        auto& state = service_.state;
+        if (!state.wait([&] { return state.stream != nullptr; })) throw std::runtime_error("typed: no node");
+        const auto began = bench::clock::now();
+        state.stream->send(content_);
+        if (!state.wait([&] { return std::exchange(state.acknowledged, false); }))
+            throw std::runtime_error("typed: no acknowledgement");
+        return {.seconds = bench::seconds_since(began)};
+    }
+
+private:
+    class stream;
+    struct shared {
+        std::mutex mutex;
+        std::condition_variable changed;
+        typed_server_side::stream* stream = nullptr;
+        bool acknowledged = false;
+
+        template <class Ready>
+        bool wait(Ready&& ready) {
+            std::unique_lock lock(mutex);
+            return changed.wait_for(lock, std::chrono::seconds(60), ready);
+        }
+        template <class Change>
+        void change(Change&& what) {
+            {
+                const std::lock_guard lock(mutex);
+                what();
+            }
+            changed.notify_all();
+        }
+    };
+
+    class stream final : public grpc::ServerBidiReactor<researcher::TaskRequest, researcher::TaskResponse> {
+    public:
+        explicit stream(shared& state) : state_(state) {
+            state_.change([&] { state_.stream = this; });
+            StartRead(&in_);
+        }
+        void send(raw::run content) {
+            content_ = content;
+            at_ = 0;
+            next();
+        }
+
+    private:
+        void next() {
+            const auto part = content_.subspan(at_, std::min(chunk_bytes, content_.size() - at_));
+            out_.set_bytes_(part.data(), part.size());
+            out_.set_total(content_.size());
+            out_.set_offset(at_);
+            at_ += part.size();
+            StartWrite(&out_);
+        }
+        void OnWriteDone(bool ok) override {
+            if (ok && at_ < content_.size()) next();
+        }
+        void OnReadDone(bool ok) override {
+            if (!ok) return Finish(grpc::Status::OK);
+            state_.change([&] { state_.acknowledged = true; });
+            StartRead(&in_);
+        }
+        void OnDone() override { delete this; }
+
+        shared& state_;
+        raw::run content_;
+        std::size_t at_ = 0;
+        researcher::TaskRequest in_;
+        researcher::TaskResponse out_;
+    };
+
+    struct service final
+        : researcher::ResearcherService::WithCallbackMethod_GetTask<researcher::ResearcherService::Service> {
+        grpc::ServerBidiReactor<researcher::TaskRequest, researcher::TaskResponse>* GetTask(
+            grpc::CallbackServerContext*) override {
+            return new stream(state);
+        }
+        shared state;
+    };
+
+    service service_;
+    int port_ = 0;
+    std::unique_ptr<grpc::Server> server_;
+    std::vector<std::uint8_t> content_;
+};
+
+class typed_node_side final : public bench::side {
+public:
+    explicit typed_node_side(const security& with) : cert_(with.cert) {}
+
+    answer run(const order& o) override {
+        stream_ = new stream(connect(o.port, cert_));  // until the process ends
+        return {};
+    }
+
+private:
+    class stream final : public grpc::ClientBidiReactor<researcher::TaskRequest, researcher::TaskResponse> {
+    public:
+        explicit stream(std::shared_ptr<grpc::Channel> channel) : stub_(std::move(channel)) {
+            stub_.async()->GetTask(&context_, this);
+            AddHold();
+            StartRead(&in_);
+            StartCall();
+        }
+
+    private:
+        void OnReadDone(bool ok) override {
+            if (!ok) return RemoveHold();
+            if (in_.offset() == 0) data_.reset(static_cast<std::uint8_t*>(std::malloc(in_.total())));
+            std::memcpy(data_.get() + in_.offset(), in_.bytes_().data(), in_.bytes_().size());
+            if (in_.offset() + in_.bytes_().size() == in_.total()) {
+                data_.reset();
+                StartWrite(&out_);
+            }
+            StartRead(&in_);
+        }
+        void OnDone(const grpc::Status&) override {}
+
+        struct give_back {
+            void operator()(std::uint8_t* data) const { std::free(data); }
+        };
+        researcher::ResearcherService::Stub stub_;
+        grpc::ClientContext context_;
+        std::unique_ptr<std::uint8_t, give_back> data_;
+        researcher::TaskRequest out_;
+        researcher::TaskResponse in_;
+    };
+
+    const std::string cert_;
+    stream* stream_ = nullptr;
+};
+
+}  // namespace raw

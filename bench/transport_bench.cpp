@@ -1,0 +1,355 @@
+// ferry against gRPC used by hand: whole messages, server and nodes in processes of their own, and in each iteration both, in
+// turns. A row has the medians, and the median of the pairs' ratios.
+//
+//   transport_bench [--scale quick|smoke] [Google Benchmark's flags]
+//
+// The memory that large messages use is kept in all processes, as a program would have it: see ferry/malloc.hpp. With
+// `--malloc default` it isn't.
+#include "raw/sides.hpp"
+#include "raw/typed_sides.hpp"
+#include "transport/ferry_sides.hpp"
+#include "transport/process.hpp"
+#include "transport/security.hpp"
+#include "transport/timing.hpp"
+
+#include <ferry/malloc.hpp>
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using bench::answer;
+using bench::order;
+using bench::process;
+using bench::what;
+
+constexpr std::uint64_t mib = 1 << 20;
+
+enum class scale { full, quick, smoke };
+scale how_much = scale::full;
+bool keeps_memory = true;
+
+template <class T>
+T scaled(T full, T quick, T smoke) {
+    return how_much == scale::full ? full : how_much == scale::quick ? quick : smoke;
+}
+
+const bench::certificate& the_certificate() {
+    static const bench::certificate made;
+    return made;
+}
+bench::files files(bool tls) {
+    return tls ? bench::files{the_certificate().key(), the_certificate().cert()} : bench::files{};
+}
+raw::security pem(bool tls) {
+    if (!tls) return {};
+    return {bench::certificate::read(the_certificate().key()), bench::certificate::read(the_certificate().cert())};
+}
+
+/// Both sides, each a process.
+struct world {
+    process server, node;
+
+    world(std::function<std::unique_ptr<bench::side>()> make_server,
+          std::function<std::unique_ptr<bench::side>()> make_node, order start)
+        : server(prepared(std::move(make_server))), node(prepared(std::move(make_node))) {
+        start.kind = what::start;
+        start.port = server.ask(start).port;
+        if (start.nodes > 0) node.ask(start);
+        port = start.port;
+    }
+    int port = 0;
+
+private:
+    static std::function<std::unique_ptr<bench::side>()> prepared(std::function<std::unique_ptr<bench::side>()> make) {
+        return [make = std::move(make)] {
+            if (keeps_memory) ferry::keep_memory_of_large_messages();
+            return make();
+        };
+    }
+};
+
+std::unique_ptr<world> make_ferry(bool tls, bool polls, const order& start) {
+    const auto with = files(tls);
+    return std::make_unique<world>([=] { return std::make_unique<bench::ferry_server_side<>>(with); },
+                                   [=] { return std::make_unique<bench::ferry_node_side<>>(with, polls); }, start);
+}
+std::unique_ptr<world> make_raw(bool tls, bool polls, const order& start) {
+    const auto with = pem(tls);
+    return std::make_unique<world>([=] { return std::make_unique<raw::server_side>(with); },
+                                   [=] { return std::make_unique<raw::node_side>(with, polls); }, start);
+}
+std::unique_ptr<world> make_typed(bool tls, const order& start) {
+    const auto with = pem(tls);
+    return std::make_unique<world>([=] { return std::make_unique<raw::typed_server_side>(with); },
+                                   [=] { return std::make_unique<raw::typed_node_side>(with); }, start);
+}
+
+/// What one of the two came to, in all iterations.
+struct series {
+    std::vector<double> seconds, server_cpu, node_cpu, p50, p99;
+    double server_peak_mb = 0, node_peak_mb = 0;
+    double first = 0;
+
+    void run(world& in, const order& o) {
+        in.server.ask({});
+        in.node.ask({});
+        const auto a = in.server.ask(o);
+        const auto server = in.server.ask({}), node = in.node.ask({});
+        seconds.push_back(a.seconds);
+        p50.push_back(a.p50);
+        p99.push_back(a.p99);
+        server_cpu.push_back(server.cpu);
+        node_cpu.push_back(node.cpu);
+        server_peak_mb = std::max(server_peak_mb, server.peak_mb);
+        node_peak_mb = std::max(node_peak_mb, node.peak_mb);
+    }
+    /// The first one counts by itself: connections, threads and memory are made.
+    void warm_up(world& in, const order& o) { first = in.server.ask(o).seconds; }
+
+    void report(benchmark::State& state, const std::string& name) {
+        state.counters[name + "_s"] = bench::share_of(seconds, 0.5);
+        state.counters[name + "_first_s"] = first;
+        state.counters[name + "_server_cpu_s"] = bench::share_of(server_cpu, 0.5);
+        state.counters[name + "_node_cpu_s"] = bench::share_of(node_cpu, 0.5);
+        state.counters[name + "_server_mb"] = server_peak_mb;
+        state.counters[name + "_node_mb"] = node_peak_mb;
+        if (p50.empty() || p50.front() == 0) return;
+        state.counters[name + "_p50_us"] = 1e6 * bench::share_of(p50, 0.5);
+        state.counters[name + "_p99_us"] = 1e6 * bench::share_of(p99, 0.5);
+    }
+};
+
+double median_ratio(const std::vector<double>& above, const std::vector<double>& below) {
+    std::vector<double> all;
+    for (std::size_t i = 0; i < above.size(); ++i) all.push_back(above[i] / below[i]);
+    return bench::share_of(all, 0.5);
+}
+
+using make_world = std::function<std::unique_ptr<world>()>;
+
+struct pair_of_series {
+    series ferry, other;
+};
+
+/// Each iteration is one run of either; who is first, changes.
+pair_of_series run_pairs(benchmark::State& state, const make_world& ferry, const make_world& other, const order& o) {
+    pair_of_series out;
+    try {
+        const auto a = ferry(), b = other();
+        out.ferry.warm_up(*a, o);
+        out.other.warm_up(*b, o);
+        bool ferry_first = true;
+        for (auto _ : state) {
+            if (ferry_first) out.ferry.run(*a, o);
+            out.other.run(*b, o);
+            if (!ferry_first) out.ferry.run(*a, o);
+            ferry_first = !ferry_first;
+            state.SetIterationTime(out.ferry.seconds.back());
+        }
+    } catch (const std::exception& e) {
+        state.SkipWithError(e.what());
+    }
+    return out;
+}
+
+void tell(benchmark::State& state, double ratio, double target) {
+    state.counters["ratio"] = ratio;
+    state.counters["target"] = target;
+}
+
+// --- large messages ----------------------------------------------------------------------------------------------------
+
+void BM_down(benchmark::State& state, bool tls, std::uint64_t bytes, int nodes, double target) {
+    const order o{what::download, bytes, 0, nodes};
+    const order start{.nodes = nodes};
+    auto [ferry, other] = run_pairs(
+        state, [&] { return make_ferry(tls, false, start); }, [&] { return make_raw(tls, false, start); }, o);
+    if (ferry.seconds.empty() || other.seconds.size() != ferry.seconds.size()) return;
+    const auto mb = static_cast<double>(bytes) / mib;
+    tell(state, median_ratio(other.seconds, ferry.seconds), target);
+    state.counters["first_ratio"] = other.first / ferry.first;
+    state.counters["mb_each"] = mb;
+    state.counters["nodes"] = nodes;
+    ferry.report(state, "ferry");
+    other.report(state, "raw");
+    state.counters["ferry_server_over_payload_mb"] = ferry.server_peak_mb - mb;
+    state.counters["raw_server_over_payload_mb"] = other.server_peak_mb - mb;
+}
+
+void BM_up(benchmark::State& state, bool tls, std::uint64_t bytes, double target) {
+    const order o{what::upload, bytes, 0, 1};
+    const order start{.bytes = bytes, .nodes = 1};
+    auto [ferry, other] = run_pairs(
+        state, [&] { return make_ferry(tls, false, start); }, [&] { return make_raw(tls, false, start); }, o);
+    if (ferry.seconds.empty() || other.seconds.size() != ferry.seconds.size()) return;
+    tell(state, median_ratio(other.seconds, ferry.seconds), target);
+    state.counters["first_ratio"] = other.first / ferry.first;
+    ferry.report(state, "ferry");
+    other.report(state, "raw");
+}
+
+/// Processor time of the server.
+void BM_cpu(benchmark::State& state, bool tls, std::uint64_t bytes, double target) {
+    const order o{what::download, bytes, 0, 1};
+    const order start{.nodes = 1};
+    auto [ferry, other] = run_pairs(
+        state, [&] { return make_ferry(tls, false, start); }, [&] { return make_typed(tls, start); }, o);
+    if (ferry.seconds.empty() || other.seconds.size() != ferry.seconds.size()) return;
+    tell(state, median_ratio(ferry.server_cpu, other.server_cpu), target);
+    ferry.report(state, "ferry");
+    other.report(state, "typed");
+}
+
+// --- small messages ----------------------------------------------------------------------------------------------------
+
+void small_messages(benchmark::State& state, bool polls, const order& o, double target) {
+    const order start{.nodes = o.nodes, .window = o.window};
+    auto [ferry, other] = run_pairs(
+        state, [&] { return make_ferry(false, polls, start); }, [&] { return make_raw(false, polls, start); }, o);
+    if (ferry.seconds.empty() || other.seconds.size() != ferry.seconds.size()) return;
+    const double all = static_cast<double>(o.count) * o.nodes;
+    tell(state, median_ratio(other.seconds, ferry.seconds), target);
+    ferry.report(state, "ferry");
+    other.report(state, "raw");
+    state.counters["ferry_per_second"] = all / bench::share_of(ferry.seconds, 0.5);
+    state.counters["raw_per_second"] = all / bench::share_of(other.seconds, 0.5);
+}
+
+void BM_requests(benchmark::State& state, int nodes, int count, double target) {
+    small_messages(state, false, {what::requests, 1024, count, nodes}, target);
+}
+void BM_sends(benchmark::State& state, int nodes, int count, double target) {
+    small_messages(state, false, {what::sends, 1024, count, nodes, 256}, target);
+}
+void BM_polls(benchmark::State& state, int nodes, int count, double target) {
+    small_messages(state, true, {what::sends, 1024, count, nodes}, target);
+}
+
+// --- nodes that wait ---------------------------------------------------------------------------------------------------
+
+/// Polls parked at a server, and then one small message to all of them.
+struct idle_result {
+    double kb_a_node = 0, seconds = 0;
+    int threads = 0;
+};
+
+idle_result run_idle(bool ferry, int nodes, int connections) {
+    world w(
+        [ferry]() -> std::unique_ptr<bench::side> {
+            if (ferry) return std::make_unique<bench::ferry_server_side<>>(files(false));
+            return std::make_unique<raw::server_side>(pem(false));
+        },
+        [] { return std::make_unique<raw::node_side>(pem(false), true); }, {});
+    const auto before = w.server.ask({});
+    w.node.ask({what::idle, 0, nodes, connections, 0, w.port});
+    w.server.ask({what::idle, 0, nodes});
+    const auto after = w.server.ask({});
+    w.node.tell({what::to_all, 0, nodes});
+    const auto began = bench::clock::now();
+    w.server.ask({what::to_all, 256, nodes});
+    w.node.hear();
+    return {(after.rss_mb - before.rss_mb) * 1024 / nodes, bench::seconds_since(began), after.threads};
+}
+
+void BM_idle(benchmark::State& state, int nodes, int connections, double target) {
+    std::vector<double> kb[2], seconds[2];
+    int threads[2] = {};
+    try {
+        for (auto _ : state) {
+            for (const bool ferry : {true, false}) {
+                const auto result = run_idle(ferry, nodes, connections);
+                kb[ferry].push_back(result.kb_a_node);
+                seconds[ferry].push_back(result.seconds);
+                threads[ferry] = std::max(threads[ferry], result.threads);
+            }
+            state.SetIterationTime(seconds[true].back());
+        }
+    } catch (const std::exception& e) {
+        return state.SkipWithError(e.what());
+    }
+    tell(state, median_ratio(seconds[false], seconds[true]), target);
+    state.counters["ferry_s"] = bench::share_of(seconds[true], 0.5);
+    state.counters["raw_s"] = bench::share_of(seconds[false], 0.5);
+    state.counters["ferry_kb_a_node"] = bench::share_of(kb[true], 0.5);
+    state.counters["raw_kb_a_node"] = bench::share_of(kb[false], 0.5);
+    state.counters["ferry_threads"] = threads[true];
+    state.counters["raw_threads"] = threads[false];
+}
+
+// --- all of them -------------------------------------------------------------------------------------------------------
+
+template <class Run>
+void add(const std::string& name, int times, Run run) {
+    benchmark::RegisterBenchmark(name.c_str(), run)->Iterations(times)->UseManualTime()->Unit(benchmark::kMillisecond);
+}
+
+void add_all() {
+    const auto large = scaled(256 * mib, 64 * mib, 12 * mib), middle = scaled(64 * mib, 32 * mib, 8 * mib);
+    const int times = scaled(15, 5, 1), many = scaled(15, 5, 1);
+    const auto mb = [](std::uint64_t bytes) { return std::to_string(bytes / mib) + "MB"; };
+    for (const bool tls : {false, true}) {
+        const std::string how = tls ? "/tls" : "/plain";
+        add("down/" + mb(large) + how, times, [=](auto& state) { BM_down(state, tls, large, 1, 0.95); });
+        add("up/" + mb(large) + how, times, [=](auto& state) { BM_up(state, tls, large, 0.95); });
+        add("server_cpu/" + mb(large) + how, times, [=](auto& state) { BM_cpu(state, tls, large, tls ? 0 : 0.6); });
+    }
+    const int some = scaled(8, 8, 2), more = scaled(32, 8, 3);
+    add("fan_out/" + mb(middle) + "/" + std::to_string(some), times,
+        [=](auto& state) { BM_down(state, false, middle, some, 0.95); });
+    add("fan_out/" + mb(large) + "/" + std::to_string(more), scaled(3, 3, 1),
+        [=](auto& state) { BM_down(state, false, large, more, 0.95); });
+    const int nodes = scaled(64, 64, 4);
+    add("requests/1", many, [=](auto& state) { BM_requests(state, 1, scaled(4000, 2000, 50), 0.85); });
+    add("requests/" + std::to_string(nodes), many,
+        [=](auto& state) { BM_requests(state, nodes, scaled(200, 100, 5), 0.6); });
+    add("sends/1", many, [=](auto& state) { BM_sends(state, 1, scaled(100'000, 50'000, 500), 0.6); });
+    add("sends/" + std::to_string(nodes), many,
+        [=](auto& state) { BM_sends(state, nodes, scaled(2000, 1000, 20), 0.6); });
+    add("polls/1", many, [=](auto& state) { BM_polls(state, 1, scaled(4000, 2000, 50), 0.85); });
+    add("polls/" + std::to_string(nodes), many,
+        [=](auto& state) { BM_polls(state, nodes, scaled(200, 100, 5), 0.85); });
+    const int idle = scaled(20'000, 5'000, 200), connections = scaled(100, 100, 4);
+    add("idle/" + std::to_string(idle), scaled(5, 2, 1), [=](auto& state) { BM_idle(state, idle, connections, 0.9); });
+}
+
+/// Takes the program's own flag and its value out of the arguments.
+std::string take_flag(int& argc, char** argv, const char* name) {
+    for (int i = 1; i + 1 < argc; ++i) {
+        if (std::strcmp(argv[i], name) != 0) continue;
+        std::string value = argv[i + 1];
+        std::copy(argv + i + 2, argv + argc, argv + i);
+        argc -= 2;
+        return value;
+    }
+    return {};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const auto size = take_flag(argc, argv, "--scale"), memory = take_flag(argc, argv, "--malloc");
+    if ((!size.empty() && size != "full" && size != "quick" && size != "smoke") ||
+        (!memory.empty() && memory != "default" && memory != "kept")) {
+        std::fprintf(stderr, "usage: transport_bench [--scale full|quick|smoke] [--malloc kept|default] ...\n");
+        return 2;
+    }
+    how_much = size == "smoke" ? scale::smoke : size == "quick" ? scale::quick : scale::full;
+    keeps_memory = memory != "default";
+    add_all();
+    benchmark::Initialize(&argc, argv);
+    if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+    benchmark::RunSpecifiedBenchmarks();
+    return 0;
+}
