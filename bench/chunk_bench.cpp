@@ -106,12 +106,14 @@ BENCHMARK(BM_split<small_chunks>)->Arg(kib)->Arg(64 * mib);
 BENCHMARK(BM_split<usual_chunks>)->Arg(kib)->Arg(64 * mib);
 BENCHMARK(BM_split_and_write<small_chunks>)->Arg(kib)->Arg(64 * mib);
 BENCHMARK(BM_two_slices<small_chunks>)->Arg(kib)->Arg(64 * mib);
-BENCHMARK(BM_split_and_write<usual_chunks>)->Arg(kib)->Arg(64 * mib);
-BENCHMARK(BM_two_slices<usual_chunks>)->Arg(kib)->Arg(64 * mib);
+BENCHMARK(BM_split_and_write<usual_chunks>)->Arg(kib)->Arg(64 * mib)->Arg(1024 * mib);
+BENCHMARK(BM_two_slices<usual_chunks>)->Arg(kib)->Arg(64 * mib)->Arg(1024 * mib);
+BENCHMARK(BM_split_and_write<large_chunks>)->Arg(64 * mib)->Arg(1024 * mib);
+BENCHMARK(BM_two_slices<large_chunks>)->Arg(64 * mib)->Arg(1024 * mib);
 BENCHMARK(BM_assemble<small_chunks>)->Arg(kib)->Arg(mib)->Arg(64 * mib);
-BENCHMARK(BM_assemble<usual_chunks>)->Arg(kib)->Arg(mib)->Arg(64 * mib);
-BENCHMARK(BM_assemble<large_chunks>)->Arg(64 * mib);
-BENCHMARK(BM_memcpy_fresh)->Arg(kib)->Arg(mib)->Arg(64 * mib);
+BENCHMARK(BM_assemble<usual_chunks>)->Arg(kib)->Arg(mib)->Arg(64 * mib)->Arg(1024 * mib);
+BENCHMARK(BM_assemble<large_chunks>)->Arg(64 * mib)->Arg(1024 * mib);
+BENCHMARK(BM_memcpy_fresh)->Arg(kib)->Arg(mib)->Arg(64 * mib)->Arg(1024 * mib);
 
 }  // namespace
 

@@ -10,6 +10,8 @@
 
 #include <benchmark/benchmark.h>
 
+#include <malloc.h>
+
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -76,6 +78,10 @@ public:
         e.expires_after = std::chrono::hours(1);
         step(std::move(e));
     }
+    template <class Take>
+    void for_each_node(Take&& take) const {
+        core_.for_each_node(take);
+    }
     void end_poll(const std::string& node, std::uint64_t call, bool clean) {
         step(ferry::events::poll_closed<std::uint64_t>{call, node, clean});
     }
@@ -121,6 +127,89 @@ void BM_task_life(benchmark::State& state) {
         shared->poll(node, ++call);
     }
     if (ended != static_cast<std::uint64_t>(state.iterations())) state.SkipWithError("not every task ended");
+    state.SetItemsProcessed(state.iterations());
+}
+
+/// Many nodes are known, each by a poll that waits. A task's life goes to one after another of them.
+template <class Store, class Retry>
+struct known_nodes {
+    explicit known_nodes(std::int64_t count) {
+        const auto before = ::mallinfo2().uordblks;
+        for (std::int64_t i = 0; i < count; ++i) {
+            names.push_back("node-" + std::to_string(i));
+            calls.push_back(1);
+            in.poll(names.back(), 1);
+        }
+        bytes_a_node = static_cast<double>(::mallinfo2().uordblks - before) / static_cast<double>(count);
+    }
+    queue<Store, Retry> in;
+    std::vector<std::string> names;
+    std::vector<std::uint64_t> calls;
+    double bytes_a_node;
+};
+
+template <class Store, class Retry>
+void BM_send_among_known(benchmark::State& state) {
+    known_nodes<Store, Retry> known(state.range(0));
+    const auto content = std::make_shared<const ferry::payload>(ferry::bytes::copy(std::string(1024, 'x')));
+    std::uint64_t ended = 0;
+    std::size_t i = 0;
+    for (auto _ : state) {
+        i = (i + 7919) % known.names.size();
+        known.in.submit(known.names[i], content, ended);
+        known.in.end_poll(known.names[i], known.calls[i], true);
+        known.in.poll(known.names[i], ++known.calls[i]);
+    }
+    if (ended != static_cast<std::uint64_t>(state.iterations())) state.SkipWithError("not every task ended");
+    state.counters["bytes_a_node"] = known.bytes_a_node;
+    state.SetItemsProcessed(state.iterations());
+}
+
+/// A task to each of them.
+template <class Store, class Retry>
+void BM_broadcast_to_known(benchmark::State& state) {
+    known_nodes<Store, Retry> known(state.range(0));
+    const auto content = std::make_shared<const ferry::payload>(ferry::bytes::copy(std::string(1024, 'x')));
+    std::uint64_t ended = 0;
+    for (auto _ : state) {
+        for (const auto& name : known.names) known.in.submit(name, content, ended);
+        state.PauseTiming();
+        for (std::size_t i = 0; i < known.names.size(); ++i) {
+            known.in.end_poll(known.names[i], known.calls[i], true);
+            known.in.poll(known.names[i], ++known.calls[i]);
+        }
+        state.ResumeTiming();
+    }
+    state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+
+template <class Store, class Retry>
+void BM_status_of_known(benchmark::State& state) {
+    const known_nodes<Store, Retry> known(state.range(0));
+    for (auto _ : state) {
+        std::vector<ferry::node_info> all;
+        known.in.for_each_node([&](ferry::node_info each) { all.push_back(std::move(each)); });
+        benchmark::DoNotOptimize(all.data());
+    }
+    state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+
+/// What a table of nodes costs at least: a hash map, of whose entries one after another is looked up three times, as a life does.
+void BM_plain_map(benchmark::State& state) {
+    std::unordered_map<std::string, std::uint64_t> map;
+    std::vector<std::string> names;
+    const auto before = ::mallinfo2().uordblks;
+    for (std::int64_t i = 0; i < state.range(0); ++i) {
+        names.push_back("node-" + std::to_string(i));
+        map.emplace(names.back(), 0);
+    }
+    const auto used = static_cast<double>(::mallinfo2().uordblks - before);
+    std::size_t i = 0;
+    for (auto _ : state) {
+        i = (i + 7919) % names.size();
+        for (int times = 0; times < 3; ++times) benchmark::DoNotOptimize(++map.find(names[i])->second);
+    }
+    state.counters["bytes_a_node"] = used / static_cast<double>(state.range(0));
     state.SetItemsProcessed(state.iterations());
 }
 
@@ -193,6 +282,10 @@ BENCHMARK(BM_task_life<ferry::memory_agent_store, ferry::bounded_retry>)
     ->Arg(1)
     ->ThreadRange(1, 4)
     ->UseRealTime();
+BENCHMARK(BM_send_among_known<ferry::memory_agent_store, ferry::bounded_retry>)->Arg(100)->Arg(10'000)->Arg(100'000);
+BENCHMARK(BM_broadcast_to_known<ferry::memory_agent_store, ferry::bounded_retry>)->Arg(100)->Arg(100'000);
+BENCHMARK(BM_status_of_known<ferry::memory_agent_store, ferry::bounded_retry>)->Arg(100)->Arg(100'000);
+BENCHMARK(BM_plain_map)->Arg(100)->Arg(10'000)->Arg(100'000);
 BENCHMARK(BM_minimal_life)->ThreadRange(1, 4)->UseRealTime();
 BENCHMARK(BM_mutex_deque)->ThreadRange(1, 4)->UseRealTime();
 BENCHMARK(BM_moodycamel)->ThreadRange(1, 4)->UseRealTime();

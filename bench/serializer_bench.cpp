@@ -2,6 +2,7 @@
 // parse. Each is a template over the serializer: add one of your own to the lists at the end.
 //
 // To compare, interleave: --benchmark_enable_random_interleaving=true --benchmark_repetitions=9
+#include <ferry/fields.hpp>
 #include <ferry/message.hpp>
 #include <ferry/serializer/json.hpp>
 #include <ferry/serializer/msgpack.hpp>
@@ -10,6 +11,9 @@
 #endif
 
 #include <benchmark/benchmark.h>
+#include <msgpack/pack.hpp>
+#include <msgpack/unpack.hpp>
+#include <msgpack/vrefbuffer.hpp>
 #include <nlohmann/json.hpp>
 
 #include <cstddef>
@@ -56,10 +60,49 @@ struct kilobyte {
     }
 };
 
-template <class Serializer, class What>
+/// One binary of 64 MB in a map.
+struct binary {
+    template <class Json>
+    static Json make() {
+        return Json{{"request_id", "r-1"}, {"weights", bytes::own(std::vector<std::uint8_t>(64'000'000, 0x5a))}};
+    }
+};
+
+/// A kilobyte as a struct of one's own, whose binary is a view into what came.
+struct viewed {
+    std::string request_id, node_id;
+    std::int64_t rounds = 0;
+    double rate = 0;
+    bool ok = false;
+    bytes blob;
+
+    template <class Json>
+    static Json make() {
+        return Json{{"request_id", "r-1"}, {"node_id", "hospital-7"},
+                    {"rounds", 20},        {"rate", 0.0125},
+                    {"ok", true},          {"blob", bytes::own(std::vector<std::uint8_t>(950))}};
+    }
+};
+
+}  // namespace
+
+template <>
+struct ferry::message_traits<viewed> : ferry::message_ids<&viewed::request_id, &viewed::node_id> {
+    static constexpr auto fields =
+        ferry::fields(ferry::field("request_id", &viewed::request_id), ferry::field("node_id", &viewed::node_id),
+                      ferry::field("rounds", &viewed::rounds), ferry::field("rate", &viewed::rate),
+                      ferry::field("ok", &viewed::ok), ferry::field("blob", &viewed::blob));
+};
+
+namespace {
+
+const auto by_reference = [](msgpack::type::object_type, std::size_t, void*) { return true; };
+
+template <class Serializer, class What, class Message = message>
 void BM_encode(benchmark::State& state) {
     const Serializer serializer;
-    const auto m = What::template make<message>();
+    const auto run = ferry::msgpack_serializer<>{}.encode(What::template make<message>()).flatten();
+    const auto m = ferry::msgpack_serializer<Message>{}.decode(run);
     std::uint64_t size = 0;
     for (auto _ : state) {
         const auto out = serializer.encode(m);
@@ -69,11 +112,37 @@ void BM_encode(benchmark::State& state) {
     state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(size));
 }
 
-template <class Serializer, class What>
+template <class Serializer, class What, class Message = message>
 void BM_decode(benchmark::State& state) {
     const Serializer serializer;
-    const bytes run = serializer.encode(What::template make<message>()).flatten();
+    const auto start = ferry::msgpack_serializer<>{}.encode(What::template make<message>()).flatten();
+    const bytes run = serializer.encode(ferry::msgpack_serializer<Message>{}.decode(start)).flatten();
     for (auto _ : state) benchmark::DoNotOptimize(serializer.decode(run));
+    state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(run.size()));
+}
+
+// --- msgpack by reference: the least that can be done ------------------------------------------------------------------------
+
+/// Packed so that long binaries are referred to, unpacked so that texts and binaries point into what came.
+template <class What>
+void BM_msgpack_pack_by_reference(benchmark::State& state) {
+    const auto run = ferry::msgpack_serializer<>{}.encode(What::template make<message>()).flatten();
+    const auto unpacked = msgpack::unpack(reinterpret_cast<const char*>(run.data()), run.size(), by_reference);
+    for (auto _ : state) {
+        msgpack::vrefbuffer out(64);
+        msgpack::pack(out, unpacked.get());
+        benchmark::DoNotOptimize(out.vector_size());
+    }
+    state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(run.size()));
+}
+
+template <class What>
+void BM_msgpack_unpack_by_reference(benchmark::State& state) {
+    const auto run = ferry::msgpack_serializer<>{}.encode(What::template make<message>()).flatten();
+    for (auto _ : state) {
+        benchmark::DoNotOptimize(
+            msgpack::unpack(reinterpret_cast<const char*>(run.data()), run.size(), by_reference).get());
+    }
     state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(run.size()));
 }
 
@@ -111,7 +180,17 @@ BENCHMARK_TEMPLATE(BM_decode, ferry::simdjson_serializer<>, doubles)->Unit(bench
 BENCHMARK_TEMPLATE(BM_decode, ferry::simdjson_serializer<>, kilobyte);
 #endif
 
+BENCHMARK_TEMPLATE(BM_msgpack_pack_by_reference, kilobyte);
 BENCHMARK_TEMPLATE(BM_encode, ferry::msgpack_serializer<>, kilobyte);
+BENCHMARK_TEMPLATE(BM_msgpack_unpack_by_reference, kilobyte);
 BENCHMARK_TEMPLATE(BM_decode, ferry::msgpack_serializer<>, kilobyte);
+BENCHMARK_TEMPLATE(BM_msgpack_pack_by_reference, viewed);
+BENCHMARK_TEMPLATE(BM_encode, ferry::msgpack_serializer<viewed>, viewed, viewed);
+BENCHMARK_TEMPLATE(BM_msgpack_unpack_by_reference, viewed);
+BENCHMARK_TEMPLATE(BM_decode, ferry::msgpack_serializer<viewed>, viewed, viewed);
+BENCHMARK_TEMPLATE(BM_msgpack_pack_by_reference, binary);
+BENCHMARK_TEMPLATE(BM_encode, ferry::msgpack_serializer<>, binary);
+BENCHMARK_TEMPLATE(BM_msgpack_unpack_by_reference, binary);
+BENCHMARK_TEMPLATE(BM_decode, ferry::msgpack_serializer<>, binary);
 
 }  // namespace
