@@ -18,8 +18,12 @@ namespace loopback {
 struct plain_peer {
     explicit plain_peer(ferry::server_options options = server_options()) : server(std::move(options)) {
         server.start();
+        // The window doesn't grow: of a large task little is on its way that the test has not read.
+        grpc::ChannelArguments fixed_window;
+        fixed_window.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
         stub = researcher::ResearcherService::NewStub(
-            grpc::CreateChannel("localhost:" + std::to_string(server.port()), grpc::InsecureChannelCredentials()));
+            grpc::CreateCustomChannel("localhost:" + std::to_string(server.port()), grpc::InsecureChannelCredentials(),
+                                      fixed_window));
     }
 
     /// Polls until a task came or the poll ended.
