@@ -2,14 +2,13 @@
 # Builds the benchmarks as users would build them, runs all of them, and prints what they come to beside what they are compared
 # with.
 #
-#   bash bench/run.sh [--quick] [--json FILE] [--plots FOLDER]
+#   bash bench/run.sh [--quick] [--json FILE]
 #
-# --quick takes smaller messages and fewer runs: some 3 minutes once all is built. --json writes the table there as well,
-# --plots the plots that README.md shows, as SVG. Other programs should rest meanwhile.
+# --quick takes smaller messages and fewer runs. --json writes the table there as well. Other programs should rest meanwhile.
 set -euo pipefail
 
 usage() {
-    echo "usage: bash bench/run.sh [--quick] [--json FILE] [--plots FOLDER]" >&2
+    echo "usage: bash bench/run.sh [--quick] [--json FILE]" >&2
     exit 2
 }
 scale=full
@@ -17,7 +16,7 @@ table=()
 while [[ $# -gt 0 ]]; do
     case $1 in
         --quick) scale=quick ;;
-        --json | --plots)
+        --json)
             [[ $# -ge 2 ]] || usage
             table+=("$1" "$(realpath -m "$2")")
             shift
@@ -58,7 +57,6 @@ run() {
 }
 
 run transport_bench --scale "$scale"
-run chunk_size_bench --scale "$scale"
 for name in chunk_bench queue_bench serializer_bench; do
     run "$name" "${often[@]}" --benchmark_enable_random_interleaving=true
 done

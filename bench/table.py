@@ -1,6 +1,6 @@
 """What the benchmarks came to: a table of what was measured, what it is compared with, the ratio, the target, and whether it is met.
 
-    table.py RESULTS [--json FILE] [--plots FOLDER]
+    table.py RESULTS [--json FILE]
 
 RESULTS is the folder with the benchmarks' JSON, as bench/run.sh leaves it. Ratios of large and small messages are medians
 of pairs that ran one after the other; the others are ratios of medians.
@@ -214,7 +214,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("results", type=Path)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--plots", type=Path, metavar="FOLDER")
     args = parser.parse_args()
     results = Results(args.results)
     if not results.runs:
@@ -228,9 +227,6 @@ def main():
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(table.rows, indent=2) + "\n")
-    if args.plots:
-        import plots
-        plots.draw(results, args.plots)
     return 0
 
 

@@ -6,6 +6,7 @@
 #include "loopback.hpp"
 
 #include <grpcpp/create_channel.h>
+#include <grpcpp/support/channel_arguments.h>
 
 #include <memory>
 #include <optional>
@@ -21,9 +22,8 @@ struct plain_peer {
         // The window doesn't grow: of a large task little is on its way that the test has not read.
         grpc::ChannelArguments fixed_window;
         fixed_window.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-        stub = researcher::ResearcherService::NewStub(
-            grpc::CreateCustomChannel("localhost:" + std::to_string(server.port()), grpc::InsecureChannelCredentials(),
-                                      fixed_window));
+        stub = researcher::ResearcherService::NewStub(grpc::CreateCustomChannel(
+            "localhost:" + std::to_string(server.port()), grpc::InsecureChannelCredentials(), fixed_window));
     }
 
     /// Polls until a task came or the poll ended.
