@@ -5,8 +5,8 @@
 #include <ferry/detail/crc32c.hpp>
 #include <ferry/grpc_client.hpp>
 #include <ferry/grpc_server.hpp>
+#include <ferry/malloc.hpp>
 
-#include <malloc.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -139,8 +139,7 @@ int main(int argc, char** argv) {
         return 2;
     }
     const std::string folder = argv[1];
-    ::mallopt(M_ARENA_MAX, 1);  // what threads have freed is used again by others: else each keeps its own
-    ::mallopt(M_TRIM_THRESHOLD, 1 << 20);
+    ferry::return_unused_memory();
     int port[2], result[2];
     std::error_code problem;
     std::filesystem::create_directories(folder, problem);
