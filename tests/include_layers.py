@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 LAYERS = {
-    0: "version error outcome node_info feedback payload policy growing_pause",
+    0: "version error outcome node_info feedback payload policy growing_pause malloc",
     1: "chunk chunk_assembler spool message fields serializer retry agent_store identity observer",
     2: "serializer/* agent_store/* observer/* fedbiomed fedbiomed/*",
     3: "frames dispatch_events dispatch intake_events intake delivery task conformance/*",

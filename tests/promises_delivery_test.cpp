@@ -408,7 +408,7 @@ TEST(promise_5_progress, a_reply_that_stands_still_is_ended_by_its_node_and_sent
         return grpc::Status::OK;
     });
     auto dial = quick_client("node", fake.port());
-    dial.limits.idle_limit = 200ms;
+    dial.limits.idle_limit = 1s;
     ferry::grpc_client node(dial, echo);
     node.start();
     const auto end = node.send(bulk()).front().wait();
