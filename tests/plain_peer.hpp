@@ -8,6 +8,7 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,14 +17,18 @@
 
 namespace loopback {
 
+/// The window doesn't grow: of a large task little is on its way that the test has not read.
+inline std::unique_ptr<researcher::ResearcherService::Stub> stub_of(std::uint16_t port) {
+    grpc::ChannelArguments fixed_window;
+    fixed_window.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    return researcher::ResearcherService::NewStub(grpc::CreateCustomChannel(
+        "localhost:" + std::to_string(port), grpc::InsecureChannelCredentials(), fixed_window));
+}
+
 struct plain_peer {
     explicit plain_peer(ferry::server_options options = server_options()) : server(std::move(options)) {
         server.start();
-        // The window doesn't grow: of a large task little is on its way that the test has not read.
-        grpc::ChannelArguments fixed_window;
-        fixed_window.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-        stub = researcher::ResearcherService::NewStub(grpc::CreateCustomChannel(
-            "localhost:" + std::to_string(server.port()), grpc::InsecureChannelCredentials(), fixed_window));
+        stub = stub_of(server.port());
     }
 
     /// Polls until a task came or the poll ended.

@@ -131,11 +131,6 @@ struct server_and_node {
     std::unique_ptr<ferry::grpc_client> node;
 };
 
-inline std::unique_ptr<researcher::ResearcherService::Stub> stub_of(std::uint16_t port) {
-    return researcher::ResearcherService::NewStub(
-        grpc::CreateChannel("localhost:" + std::to_string(port), grpc::InsecureChannelCredentials()));
-}
-
 /// A poll that is over: its node is WAITING when this returns.
 inline void poll_once(plain_peer& peer, const std::string& node) {
     peer.open_poll(node)->cancel();
