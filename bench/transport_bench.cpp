@@ -29,7 +29,6 @@
 
 namespace {
 
-using bench::answer;
 using bench::order;
 using bench::process;
 using bench::what;

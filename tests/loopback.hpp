@@ -6,6 +6,7 @@
 #include <ferry/grpc_server.hpp>
 
 #include "instantiated.hpp"
+#include "temporary_folder.hpp"
 
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -31,26 +32,7 @@ using namespace std::chrono_literals;
 /// A test gives up waiting for something that should happen at once.
 inline constexpr auto patience = 60s;
 
-/// A folder that only its owner may read, removed with all in it.
-class temporary_folder {
-public:
-    temporary_folder() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "ferry_test_XXXXXX").string();
-        if (!::mkdtemp(pattern.data())) throw std::runtime_error("mkdtemp failed");
-        path_ = pattern;
-    }
-    temporary_folder(const temporary_folder&) = delete;
-    temporary_folder& operator=(const temporary_folder&) = delete;
-    ~temporary_folder() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-
-    std::string file(const std::string& name) const { return (path_ / name).string(); }
-
-private:
-    std::filesystem::path path_;
-};
+using ferry_test::temporary_folder;
 
 /// A fresh self-signed certificate for localhost, as `<name>.key` and `<name>.pem` in the folder.
 class certificate {

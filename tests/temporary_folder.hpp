@@ -9,10 +9,11 @@
 #include <filesystem>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 
 namespace ferry_test {
 
-/// A folder that is removed in the end with all that's in it.
+/// A folder that only its owner may read, removed in the end with all that's in it.
 class temporary_folder {
 public:
     temporary_folder() : path_((std::filesystem::temp_directory_path() / "ferry_test.XXXXXX").string()) {
@@ -20,9 +21,13 @@ public:
     }
     temporary_folder(const temporary_folder&) = delete;
     temporary_folder& operator=(const temporary_folder&) = delete;
-    ~temporary_folder() { std::filesystem::remove_all(path_); }
+    ~temporary_folder() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
 
     const std::string& path() const { return path_; }
+    std::string file(const std::string& name) const { return path_ + "/" + name; }
 
 private:
     std::string path_;

@@ -27,8 +27,30 @@ namespace raw {
 class server_stream;
 class parked_poll;
 
+/// What several threads have in common, and one waits for.
+class watched {
+public:
+    template <class Ready>
+    bool wait(Ready&& ready) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, std::chrono::seconds(120), ready);
+    }
+    template <class Change>
+    void change(Change&& what) {
+        {
+            const std::lock_guard lock(mutex_);
+            what();
+        }
+        changed_.notify_all();
+    }
+
+protected:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+};
+
 /// What the streams and polls of all nodes have in common.
-class server_state {
+class server_state : public watched {
 public:
     using came_function = std::function<void(server_stream&, std::size_t bytes)>;
 
@@ -45,20 +67,6 @@ public:
         if (what) (*what)(from, bytes);
     }
 
-    template <class Ready>
-    bool wait(Ready&& ready) {
-        std::unique_lock lock(mutex_);
-        return changed_.wait_for(lock, std::chrono::seconds(120), ready);
-    }
-    template <class Change>
-    void change(Change&& what) {
-        {
-            const std::lock_guard lock(mutex_);
-            what();
-        }
-        changed_.notify_all();
-    }
-
     // Guarded by the mutex:
     std::vector<server_stream*> streams;
     std::deque<parked_poll*> parked;
@@ -69,8 +77,6 @@ public:
 
 private:
     friend class parked_poll;
-    std::mutex mutex_;
-    std::condition_variable changed_;
     std::shared_ptr<const came_function> came_;
 };
 

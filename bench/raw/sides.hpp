@@ -40,7 +40,7 @@ public:
         switch (o.kind) {
             case what::start: break;
             case what::download: return download(o);
-            case what::upload: return upload(o);
+            case what::upload: return upload();
             case what::requests: return requests(o);
             case what::sends: return o.window == 0 ? polls(o) : sends(o);
             case what::idle: wait_for_polls(o.count); break;
@@ -78,7 +78,7 @@ private:
         return {.seconds = bench::seconds_since(began)};
     }
 
-    answer upload(const order& o) {
+    answer upload() {
         wait_for_streams(1);
         const auto content = message(64, then::upload);
         state_.change([&] { state_.uploads = 0; });
@@ -86,7 +86,6 @@ private:
         state_.streams.front()->send(content);
         if (!state_.wait([&] { return state_.uploads == 1; })) throw std::runtime_error("raw: no upload");
         if (!state_.upload_good) throw std::runtime_error("raw: an upload is damaged");
-        static_cast<void>(o);
         return {.seconds = bench::seconds_since(began)};
     }
 
@@ -210,7 +209,6 @@ public:
     answer run(const order& o) override {
         switch (o.kind) {
             case what::start: return start(o);
-            case what::upload: upload_.assign(o.bytes, 0x5a); return {};
             case what::idle: return idle(o);
             case what::to_all: return wait_for_all(o);
             default: throw std::runtime_error("raw: no such order for a node");

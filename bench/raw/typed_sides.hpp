@@ -43,25 +43,9 @@ public:
 
 private:
     class stream;
-    struct shared {
-        std::mutex mutex;
-        std::condition_variable changed;
+    struct shared : watched {
         typed_server_side::stream* stream = nullptr;
         bool acknowledged = false;
-
-        template <class Ready>
-        bool wait(Ready&& ready) {
-            std::unique_lock lock(mutex);
-            return changed.wait_for(lock, std::chrono::seconds(60), ready);
-        }
-        template <class Change>
-        void change(Change&& what) {
-            {
-                const std::lock_guard lock(mutex);
-                what();
-            }
-            changed.notify_all();
-        }
     };
 
     class stream final : public grpc::ServerBidiReactor<researcher::TaskRequest, researcher::TaskResponse> {

@@ -173,6 +173,8 @@ struct dispatch_session {
     };
 
     frames::hello hello;
+    std::vector<std::uint64_t>
+        ahead;                // tasks that were ready at the node when their turn had not come: it may run them
     bool reconciled = false;  // with what the hello says that the node holds
     bool leaving = false;     // the node, or this server: nothing more is handed over
     bool writing = false;     // a range is under way

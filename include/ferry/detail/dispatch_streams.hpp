@@ -79,6 +79,7 @@ public:
                     hold_again(n, in, *t, now, sink);
                 } else {
                     in_order = false;
+                    if (has && has->ready) n.session->ahead.push_back(t->record.id);
                     go_on_from(*t, has, now, sink);
                 }
                 t = next;
@@ -136,11 +137,13 @@ public:
 
     template <class Sink>
     void receipt_came(node& n, const frames::receipt& r, instant now, Sink& sink) {
-        if (task* t = outstanding(n, r.task)) {
+        task* t = outstanding(n, r.task);
+        if (!t && (std::erase(n.session->ahead, r.task) > 0 || r.what == frames::verdict::not_now)) {
+            t = in_lanes(n, r.task);  // a walk over all that is queued: only where it may be there
+        }
+        if (t) {
+            t->at_node = false;
             settle(*t, r, now, sink);
-        } else if (task* waits = in_lanes(n, r.task); waits && waits->record.attempts > 0) {  // of an earlier delivery
-            if (r.what == frames::verdict::taken || r.what == frames::verdict::refused) waits->at_node = false;
-            settle(*waits, r, now, sink);
         } else if (r.what == frames::verdict::not_now) {
             sink(effects::withdraw_task<call>{n.current, r.task});  // it has ended; the node's lane may go on
         }
