@@ -433,17 +433,18 @@ TEST_F(executor_stop, may_be_called_twice) {
 }
 
 TEST_F(executor_stop, from_inside_a_job_runs_the_other_strands_and_returns) {
-    std::latch both(2);
+    std::latch all(3);  // both strands, and whoever has posted all that is to run
     std::atomic<bool> other{false};
     std::promise<bool> stopped;
     executor runs(2, report());
     runs.post("s", [&] {
-        both.arrive_and_wait();
+        all.arrive_and_wait();
         runs.stop(far());
         stopped.set_value(other);
     });
-    runs.post("t", [&] { both.arrive_and_wait(); });
+    runs.post("t", [&] { all.arrive_and_wait(); });
     runs.post("t", [&] { other = true; });
+    all.count_down();
     EXPECT_TRUE(stopped.get_future().get());
 }
 
