@@ -9,8 +9,10 @@
 #include <cstdint>
 #include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 // Uploads that stand still, that are too many, or that are too much at the same time.
@@ -18,6 +20,7 @@
 namespace {
 
 using namespace loopback;
+using ferry::errc;
 using grpc::StatusCode;
 
 void wait_until_held(const ferry::grpc_server& server, std::uint64_t bytes) {
@@ -127,6 +130,37 @@ TEST(grpc_reply_call, a_stop_ends_uploads_that_are_under_way_after_its_deadline)
     wait_until_held(peer.server, 4);
     peer.server.stop(0ms);
     EXPECT_EQ(half.wait_for_answer().error_code(), StatusCode::UNAVAILABLE);
+}
+
+/// An upload that is over just as a newer one asks for what is there of it.
+struct ending_call : std::enable_shared_from_this<ending_call> {
+    using guard = ferry::detail::basic_upload_guard<ending_call>;
+
+    std::optional<ferry::chunk_assembler> give_up() {
+        over->release(number, this, part);
+        return std::exchange(part, std::nullopt);
+    }
+    void read_on() {}
+    void end(errc, const std::string&) {}
+
+    guard* over = nullptr;
+    std::uint64_t number = 0;
+    std::optional<ferry::chunk_assembler> part;
+};
+
+TEST(grpc_reply_call, an_upload_that_ends_just_as_it_is_asked_for_loses_nothing) {
+    ending_call::guard guard({}, {}, [](auto) {});
+    const auto older = std::make_shared<ending_call>(), newer = std::make_shared<ending_call>();
+    older->over = newer->over = &guard;
+    older->number = newer->number = 7;
+    EXPECT_FALSE(guard.claim(7, older));
+    older->part = guard.assembler();
+    const std::vector<std::uint8_t> half(4);
+    ASSERT_TRUE(older->part->begin(half.size(), 2) && older->part->write(half) && older->part->commit(2, 1));
+    const auto part = guard.claim(7, newer);
+    ASSERT_TRUE(part);
+    EXPECT_EQ(part->received(), half.size());
+    EXPECT_FALSE(guard.claim(7, older)) << "and it is in one place only";
 }
 
 }  // namespace

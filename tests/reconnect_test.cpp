@@ -597,7 +597,8 @@ TEST(reconnect, a_server_notices_that_a_node_is_silent_and_its_tasks_are_kept_fo
     died->start();
     ASSERT_TRUE(setting.server->wait_for_nodes(1, patience));
     setting.relay.stall();
-    died.reset();  // and nobody tells the server
+    died->stop(0ms);  // and nobody tells the server
+    died.reset();
     EXPECT_EQ(setting.server->get_node("node")->status, ferry::node_status::active);
     ASSERT_TRUE(
         comes_true([&] { return setting.server->get_node("node")->status == ferry::node_status::disconnected; }));
@@ -613,6 +614,7 @@ TEST(reconnect, a_node_that_died_without_a_word_gets_what_was_kept_for_it_when_i
     ferry::send_options keep;
     keep.keep_while_disconnected = true;
     setting.relay.stall();
+    died->stop(0ms);
     died.reset();
     EXPECT_EQ(server.get_node("node")->status, ferry::node_status::active);
     auto lost_on_its_way = server.send({{"n", 1}}, "node", keep);  // goes out, and nobody gets it

@@ -79,8 +79,8 @@ public:
         return older ? older->give_up() : std::move(part);
     }
 
-    /// The call is over; what is there of its upload is kept.
-    void release(std::uint64_t number, const Call* by, std::optional<chunk_assembler>&& part) {
+    /// The call is over; what is there of its upload is kept, and stays in `part` where a newer call has claimed it.
+    void release(std::uint64_t number, const Call* by, std::optional<chunk_assembler>& part) {
         run([&](time_point now, auto&) {
             const auto found = live_.find(number);
             if (found != live_.end()) {
@@ -89,6 +89,7 @@ public:
                 live_.erase(found);
             }
             if (part && !stopped_) shelf_.put(number, std::move(*part), now);
+            part.reset();
         });
     }
 
@@ -315,9 +316,12 @@ private:
         std::unique_lock lock(mutex_);
         const auto self = std::move(self_);
         const auto entry = std::exchange(entry_, std::nullopt);
-        auto part = unfinished();
+        if (name_) {
+            auto part = unfinished();
+            guard_.release(name_->number, this, part);
+            if (part) chunks_ = std::move(*part);  // a newer call is about to ask for it
+        }
         lock.unlock();
-        if (name_) guard_.release(name_->number, this, std::move(part));
         if (!entry) return;
         for (const auto& each : guard_.close(*entry)) each->read_on();
     }
