@@ -168,6 +168,28 @@ TYPED_TEST(struct_message, of_another_shape_costs_that_task_and_says_which_field
     EXPECT_EQ(reply.message.at("command"), "x");
 }
 
+/// The user's own, which throws what it may not.
+struct throwing_serializer : ferry::msgpack_serializer<> {
+    message decode(ferry::bytes content) const {
+        auto out = msgpack_serializer::decode(std::move(content));
+        if (out.contains("throw")) throw 7;
+        return out;
+    }
+};
+
+TEST(serializer_pair, that_throws_no_exception_costs_that_reply) {
+    ferry::basic_grpc_server<throwing_serializer> server(server_options());
+    server.start();
+    ferry::grpc_client node(client_options("node-1", server.port()), echo);
+    node.start();
+    ASSERT_TRUE(server.wait_for_nodes(1, patience));
+    const auto refused = node.send(message{{"throw", 1}}).front().wait();
+    EXPECT_NE(refused.text.find("threw what is no std::exception"), std::string::npos) << refused.text;
+    const auto large = node.send(message{{"throw", 1}, {"data", some_bytes(1'000'000)}}).front().wait();
+    EXPECT_FALSE(large) << "by a call of its own";
+    EXPECT_TRUE(server.request({{"x", 1}}, "node-1").get());
+}
+
 // --- ends that differ ---------------------------------------------------------------------------------------------------------
 
 struct other_serializer : testing::Test {
