@@ -241,8 +241,8 @@ private:
     }
 
     void OnReadInitialMetadataDone(bool ok) override {
-        if (!ok || !name_) return;
         { const std::lock_guard lock(mutex_); }  // the call was opened
+        if (!ok || !name_) return;
         const auto& told = context_.GetServerInitialMetadata();
         const auto found = told.find(wire::offset_key);
         std::optional<std::uint64_t> offset;
