@@ -151,8 +151,11 @@ TEST(reconnect, a_node_finds_a_server_that_is_back_on_its_port_and_its_replies_a
         auto upload = kept.all().back().reply({{"late", round}});
         EXPECT_FALSE(upload.done());
 
+        // The echo of the round before may come again: its answer may have been lost with the server.
         gathered<ferry::reply> unclaimed;
-        server = started(options, [&](const ferry::reply& reply) { unclaimed.add(reply); });
+        server = started(options, [&](const ferry::reply& reply) {
+            if (reply.message.contains("late")) unclaimed.add(reply);
+        });
         ASSERT_TRUE(unclaimed.wait_for_number(1));
         EXPECT_EQ(unclaimed.all().front().message.at("late"), round);
         EXPECT_EQ(unclaimed.all().front().message.at("request_id"), "kept");
