@@ -3,6 +3,8 @@
 
 #include "messages.hpp"
 
+#include <ferry/detail/grpc_callback_queue.hpp>
+
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
@@ -28,6 +30,7 @@ enum class then : std::uint8_t { acknowledge = 'a', reply = 'r', upload = 'u' };
 inline constexpr std::size_t reply_bytes = 100;
 
 inline std::shared_ptr<grpc::Channel> connect(int port, const std::string& cert) {
+    ferry::detail::keep_callback_queue<grpc::GenericStub>();  // calls that are over take the last channel with them
     grpc::ChannelArguments args;
     args.SetMaxReceiveMessageSize(100 << 20);
     args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
