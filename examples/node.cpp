@@ -47,12 +47,12 @@ public:
         }
         if (answer.is_null()) return;
         const bool last = answer.contains("peak_memory");
-        task.reply(std::move(answer)).on_done([this, last](const ferry::outcome& how) {
-            if (!how) std::fprintf(stderr, "%s: a reply did not arrive: %s\n", id_.c_str(), how.text.c_str());
-            if (!last) return;
-            finished_.test_and_set();
-            finished_.notify_all();
+        task.reply(std::move(answer)).on_done([id = id_](const ferry::outcome& how) {
+            if (!how) std::fprintf(stderr, "%s: a reply did not arrive: %s\n", id.c_str(), how.text.c_str());
         });
+        if (!last) return;
+        finished_.test_and_set();
+        finished_.notify_all();
     }
 
     void wait_for_bye() const { finished_.wait(false); }
@@ -185,7 +185,7 @@ void run(const settings& given) {
                 connected ? "connected to" : "no answer yet, but goes on trying:", given.researcher.c_str());
     std::fflush(stdout);
     hands.wait_for_bye();
-    node.stop();
+    node.stop();  // sends what is left
 }
 
 }  // namespace

@@ -241,6 +241,24 @@ TEST(grpc_stream, what_a_stopped_node_has_not_begun_goes_to_its_next_life) {
     EXPECT_EQ(came.get_future().get(), 2);
 }
 
+TEST(grpc_stream, a_server_that_stops_has_answered_what_it_reported) {
+    for (int round = 0; round < 100; ++round) {
+        ferry::grpc_server server(server_options());
+        server.start();
+        std::promise<ferry::outcome> told;
+        ferry::grpc_client node(client_options("node", server.port()), [&](const ferry::task& task) {
+            task.reply(task.message()).on_done([&](const ferry::outcome& how) { told.set_value(how); });
+        });
+        node.start();
+        ASSERT_TRUE(server.wait_for_nodes(1, patience));
+        ASSERT_TRUE(server.request({{"n", round}}, "node").get());
+        server.stop();
+        auto how = told.get_future();
+        ASSERT_EQ(how.wait_for(patience), std::future_status::ready) << "in round " << round;
+        EXPECT_EQ(how.get().kind, outcome_kind::taken);
+    }
+}
+
 TEST(grpc_stream, a_task_beyond_the_nodes_limit_is_refused) {
     ferry::grpc_server server(server_options());
     server.start();

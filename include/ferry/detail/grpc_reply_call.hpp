@@ -164,6 +164,9 @@ class reply_source {
 public:
     virtual ~reply_source() = default;
     virtual void answer(errc reason, const std::string& text) = 0;
+    /// What `answer` will say enters a stream's queue; one that has a call of its own does all of it in `answer`. Touches no
+    /// gRPC: it may be done under the host's lock, before whoever waits for the reply can end the stream.
+    virtual void queue_answer(errc, const std::string&) {}
     virtual const peer_info& peer() const = 0;
     /// By which it is known when it comes again; 0: it isn't.
     virtual std::uint64_t number() const = 0;

@@ -287,6 +287,10 @@ private:
             if (e.ticket) return e.ticket->end(std::move(e.how), std::move(e.reply));
             if (!e.how) kept.push(undelivered_forward{e.node, std::move(e.how)});
         }
+        void operator()(effects::answer_reply<std::shared_ptr<reply_source>> e) {
+            e.call->queue_answer(e.reason, e.text);
+            kept.push(std::move(e));
+        }
         void operator()(effects::begun e) {
             if (!server.log_.is_debug()) return;
             kept.push(debug_note{message_log::line("out", e.node, e.label, e.bytes, e.attempt, e.age)});

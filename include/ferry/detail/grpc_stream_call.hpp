@@ -136,15 +136,17 @@ public:
                      });
     }
 
+    /// Once what was told has gone out: an answer that is lost would have its node wait for a server that may never be back.
     void finish(const grpc::Status& how) override {
         const std::lock_guard lock(mutex_);
         if (std::exchange(over_, true)) return;
-        Finish(how);
+        how_it_ends_ = how;
+        range_.reset();
+        write_next();
     }
 
-    /// A small reply has been dealt with.
-    void answer(const frames::answer& what) {
-        queue(wire::to_response<researcher::TaskResponse>(what));
+    /// A small reply has been dealt with, and its answer is queued.
+    void answered() {
         const std::lock_guard lock(mutex_);
         write_next();
         --replies_;
@@ -167,7 +169,14 @@ private:
         small_reply(std::shared_ptr<basic_stream_call> from, std::uint64_t number)
             : from_(std::move(from)), number_(number) {}
 
-        void answer(errc reason, const std::string& text) override { from_->answer({number_, reason, text}); }
+        void queue_answer(errc reason, const std::string& text) override {
+            queued_ = true;
+            from_->queue(wire::to_response<researcher::TaskResponse>(frames::answer{number_, reason, text}));
+        }
+        void answer(errc reason, const std::string& text) override {
+            if (!queued_) queue_answer(reason, text);
+            from_->answered();
+        }
         const peer_info& peer() const override { return from_->peer(); }
         std::uint64_t number() const override { return number_; }
         const void* origin() const override { return from_.get(); }
@@ -175,15 +184,18 @@ private:
     private:
         const std::shared_ptr<basic_stream_call> from_;
         const std::uint64_t number_;
+        bool queued_ = false;
     };
 
     /// Under the mutex. Before the welcome nothing is said.
     void write_next() {
-        if (writes_ || over_ || !welcomed_) return;
-        if (std::exchange(tells_, false)) {
+        if (writes_ || finished_) return;
+        if (welcomed_ && !broken_ && std::exchange(tells_, false)) {
             out_ = wire::serialize(told_);
             told_.Clear();
-        } else if (range_) {
+        } else if (over_) {
+            return end();
+        } else if (welcomed_ && range_) {
             const auto& [content, offset, part, head, has_checksum] = *range_;
             const auto checksum = has_checksum ? content->checksum_of(part.offset + part.length) : std::nullopt;
             wire::write_part(out_, part, head, checksum, *content, offset);
@@ -196,13 +208,19 @@ private:
         StartWrite(&out_);
     }
 
+    /// Under the mutex.
+    void end() {
+        if (!std::exchange(finished_, true)) Finish(how_it_ends_);
+    }
+
     void OnWriteDone(bool ok) override {
         std::unique_lock lock(mutex_);
         const auto self = self_;
         out_.Clear();
         writes_ = false;
         const bool was_range = std::exchange(writes_range_, false);
-        if (ok) write_next();
+        broken_ |= !ok;
+        if (ok || over_) write_next();
         lock.unlock();
         if (!ok) {
             self->host_->poll_broken(self, errc::stream_broken, "the node's stream broke off");
@@ -288,6 +306,8 @@ private:
         lock.unlock();
         if (opened) self->host_->poll_broken(self, errc::stream_broken, "the node is gone");
         self->finish(grpc::Status::CANCELLED);
+        lock.lock();
+        end();  // whatever is still being written
     }
 
     void OnDone() override {
@@ -305,7 +325,10 @@ private:
     std::shared_ptr<basic_stream_call> self_;
     grpc::ByteBuffer in_, out_;
     bool opened_ = false;  // the host knows of it
-    bool over_ = false;    // Finish is under way
+    bool over_ = false;      // takes no more, and finishes once what was told is out
+    bool broken_ = false;    // nothing goes out any more
+    bool finished_ = false;  // Finish is under way
+    grpc::Status how_it_ends_;
     bool writes_ = false;
     bool writes_range_ = false;
     bool tells_ = false;
