@@ -172,6 +172,8 @@ public:
     virtual std::uint64_t number() const = 0;
     /// Replies of the same origin follow one another.
     virtual const void* origin() const = 0;
+    /// At most `frames::max_reply_bytes`, and the next of this origin is reported only when `reply_received` has returned.
+    virtual bool is_small() const { return false; }
 };
 
 /// Who uploads report to, from gRPC's threads; must not block.

@@ -199,8 +199,10 @@ public:
         post_event(events::poll_closed<call>{on, on->node(), clean});
     }
 
-    /// Decodes on threads of the server's own. Replies of one origin follow one another; those of different ones may overlap.
+    /// Decodes what is small at once, on gRPC's thread, and all else on threads of the server's own. Replies of one origin
+    /// follow one another; those of different ones may overlap.
     void reply_received(std::shared_ptr<reply_source> from, bytes content) override {
+        if (from->is_small()) return decode_reply(from, content);
         const auto strand = std::to_string(reinterpret_cast<std::uintptr_t>(from->origin()));
         decoders_.post(strand, [self = this->shared_from_this(), from = std::move(from), content = std::move(content)] {
             self->decode_reply(from, content);

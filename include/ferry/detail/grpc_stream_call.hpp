@@ -94,7 +94,7 @@ public:
     void open() {
         const std::lock_guard lock(mutex_);
         self_ = this->shared_from_this();
-        StartRead(&in_);
+        read_next();
     }
 
     void queue(const std::shared_ptr<const payload>& content, const chunk& part,
@@ -150,7 +150,7 @@ public:
         const std::lock_guard lock(mutex_);
         write_next();
         --replies_;
-        if (std::exchange(full_, false) && !over_) StartRead(&in_);
+        read_next();
     }
 
 private:
@@ -180,12 +180,19 @@ private:
         const peer_info& peer() const override { return from_->peer(); }
         std::uint64_t number() const override { return number_; }
         const void* origin() const override { return from_.get(); }
+        bool is_small() const override { return true; }
 
     private:
         const std::shared_ptr<basic_stream_call> from_;
         const std::uint64_t number_;
         bool queued_ = false;
     };
+
+    /// Under the mutex. Not while what came last is still being reported.
+    void read_next() {
+        if (over_ || replies_ >= max_replies || std::exchange(reads_, true)) return;
+        StartRead(&in_);
+    }
 
     /// Under the mutex. Before the welcome nothing is said.
     void write_next() {
@@ -241,13 +248,14 @@ private:
         if (!(opened_ ? hear(self, request) : begin(self, request))) return;
         lock.lock();
         replies_ += static_cast<std::size_t>(request.replies_size());
-        full_ = replies_ >= max_replies;
-        if (!full_ && !over_) StartRead(&in_);
         lock.unlock();
         for (auto& each : *request.mutable_replies()) {
             self->host_->reply_received(std::make_shared<small_reply>(self, each.reply()),
                                         bytes::own(std::move(*each.mutable_content())));
         }
+        lock.lock();
+        reads_ = false;
+        read_next();
     }
 
     /// The first message.
@@ -336,7 +344,7 @@ private:
     researcher::TaskResponse told_;  // and not yet written
     std::optional<range> range_;
     std::size_t replies_ = 0;
-    bool full_ = false;
+    bool reads_ = false;  // or reports what was read
 };
 
 }  // namespace ferry::detail
