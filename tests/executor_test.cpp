@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <filesystem>
 #include <functional>
 #include <future>
 #include <latch>
@@ -189,6 +190,27 @@ TEST_F(executor_strand, runs_though_no_threads_were_asked_for) {
     executor runs(0, report());
     runs.post("s", [&] { ran.set_value(); });
     ran.get_future().wait();
+}
+
+std::size_t threads_of_this_process() {
+    std::size_t threads = 0;
+    for ([[maybe_unused]] const auto& each : std::filesystem::directory_iterator("/proc/self/task")) ++threads;
+    return threads;
+}
+
+TEST_F(executor_strand, starts_threads_when_they_are_needed_and_no_more) {
+    const auto before = threads_of_this_process();
+    executor runs(2, report());
+    EXPECT_EQ(threads_of_this_process(), before);
+    std::promise<void> open;
+    const auto opened = open.get_future().share();
+    for (const char* strand : {"a", "a", "b", "c", "d"}) {
+        runs.post(strand, [opened] { opened.wait(); });
+        EXPECT_LE(threads_of_this_process(), before + 2);
+    }
+    EXPECT_EQ(threads_of_this_process(), before + 2);
+    open.set_value();
+    runs.stop(far());
 }
 
 TEST_F(executor_strand, may_be_posted_to_from_a_job) {

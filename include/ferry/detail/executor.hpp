@@ -1,5 +1,5 @@
 // layer 3
-// Where user code runs: a few threads and one strand a name. What is posted to a strand runs in order and never at the
+// Where user code runs: a few threads, started when they are needed, and one strand a name. What is posted to a strand runs in order and never at the
 // same time; strands run in parallel. A strand takes memory only while something is posted to it.
 #pragma once
 
@@ -31,34 +31,27 @@ public:
     basic_executor(std::size_t threads, std::function<void(const std::string&)> on_throw)
         : shared_(std::make_shared<shared>()) {
         shared_->on_throw = std::move(on_throw);
-        threads = std::max<std::size_t>(1, threads);
-        shared_->alive = threads;
-        for (std::size_t i = 0; i < threads; ++i) {
-            threads_.emplace_back([s = shared_] { s->run(); });
-        }
+        shared_->most = std::max<std::size_t>(1, threads);
     }
     basic_executor(const basic_executor&) = delete;
     basic_executor& operator=(const basic_executor&) = delete;
     ~basic_executor() { stop(std::chrono::steady_clock::now()); }
 
     /// Never waits. False after `stop`: the job is dropped.
-    bool post(const std::string& strand, job work) { return shared_->post(strand, std::move(work), 0).has_value(); }
+    bool post(const std::string& strand, job work) { return post(strand, std::move(work), 0).has_value(); }
 
     /// The same, but at most `bound` such jobs wait in a strand: past it the oldest of them is dropped. Returns how many were.
     std::size_t post_bounded(const std::string& strand, job work, std::size_t bound) {
-        return shared_->post(strand, std::move(work), bound).value_or(0);
+        return post(strand, std::move(work), bound).value_or(0);
     }
 
     /// True on one of its own threads.
-    bool is_inside() const {
-        return std::any_of(threads_.begin(), threads_.end(),
-                           [](const std::thread& t) { return t.get_id() == std::this_thread::get_id(); });
-    }
+    bool is_inside() const { return shared::current() == shared_.get(); }
 
     /// Runs what was posted, but waits no longer than the deadline (and a moment for idle threads to end): what still
     /// runs then ends on its own, what still waits is dropped. May be called from a job, which isn't waited for.
     void stop(std::chrono::steady_clock::time_point deadline) {
-        if (threads_.empty()) return;
+        if (is_over()) return;
         const std::size_t mine = is_inside() ? 1 : 0;
         std::unordered_map<std::string, strand> dropped;  // destroyed without the lock: a job may own anything
         bool all_ended = false;
@@ -73,14 +66,18 @@ public:
             const auto grace = std::max(deadline, std::chrono::steady_clock::now() + std::chrono::seconds(1));
             all_ended = shared_->idle.wait_until(lock, grace, [&] { return shared_->alive <= mine; });
         }
-        for (auto& t : threads_) {
+        std::vector<std::thread> threads;
+        {
+            const std::lock_guard lock(threads_mutex_);
+            threads.swap(threads_);
+        }
+        for (auto& t : threads) {
             if (!all_ended || t.get_id() == std::this_thread::get_id()) {
                 t.detach();  // it shares what it needs, and ends with its job
             } else {
                 t.join();
             }
         }
-        threads_.clear();
     }
 
 private:
@@ -100,12 +97,14 @@ private:
         std::unordered_map<std::string, strand> strands;
         std::deque<std::string> ready;  // strands with work that nobody runs
         std::size_t running = 0;
+        std::size_t waiting = 0;  // threads
         std::size_t alive = 0;
+        std::size_t most = 1;
         bool stopped = false;
         std::function<void(const std::string&)> on_throw;
 
         /// How many jobs were dropped for it; nothing where it was not taken.
-        std::optional<std::size_t> post(const std::string& name, job work_item, std::size_t bound) {
+        std::optional<std::size_t> post(const std::string& name, job work_item, std::size_t bound, bool& one_more) {
             std::size_t dropped = 0;
             job oldest;  // destroyed without the lock
             {
@@ -125,15 +124,26 @@ private:
                 if (bound > 0) ++s.droppable;
                 if (!idle_until_now) return dropped;
                 ready.push_back(name);
+                one_more = ready.size() > waiting && alive < most;
+                if (one_more) ++alive;
             }
-            work.notify_one();
+            if (!one_more) work.notify_one();
             return dropped;
         }
 
+        /// Whose thread this is.
+        static const shared*& current() {
+            static thread_local const shared* own = nullptr;
+            return own;
+        }
+
         void run() {
+            current() = this;
             std::unique_lock lock(mutex);
             while (true) {
+                ++waiting;
                 work.wait(lock, [&] { return stopped || !ready.empty(); });
+                --waiting;
                 if (stopped) break;
                 const std::string name = std::move(ready.front());
                 ready.pop_front();
@@ -174,7 +184,31 @@ private:
         }
     };
 
+    std::optional<std::size_t> post(const std::string& strand, job&& work, std::size_t bound) {
+        bool one_more = false;
+        const auto dropped = shared_->post(strand, std::move(work), bound, one_more);
+        if (one_more) start_one();
+        return dropped;
+    }
+
+    bool is_over() {
+        const std::scoped_lock lock(threads_mutex_, shared_->mutex);
+        return shared_->stopped && threads_.empty();
+    }
+
+    /// It is counted as alive.
+    void start_one() {
+        const std::lock_guard lock(threads_mutex_);
+        try {
+            threads_.emplace_back([s = shared_] { s->run(); });
+        } catch (...) {
+            const std::lock_guard with(shared_->mutex);
+            if (--shared_->alive == 0) throw;  // else another one will come to it
+        }
+    }
+
     std::shared_ptr<shared> shared_;
+    std::mutex threads_mutex_;
     std::vector<std::thread> threads_;
 };
 
