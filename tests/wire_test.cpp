@@ -78,6 +78,13 @@ wire::read_result read(const std::string& text, chunk_assembler& to,
     return wire::read_chunk(in, to);
 }
 
+template <class Message>
+grpc::ByteBuffer serialized(const Message& message) {
+    grpc::ByteBuffer out;
+    wire::serialize(out, message);
+    return out;
+}
+
 template <class Message = researcher::TaskResponse>
 std::string serialized(std::int32_t size, std::int32_t iteration, const std::string& data) {
     Message message;
@@ -628,7 +635,7 @@ TEST(wire_message, comes_back_as_it_went) {
     researcher::TaskRequest request;
     request.set_node("node-1");
     request.set_protocol_version("7");
-    const auto carried = wire::serialize(request);
+    const auto carried = serialized(request);
     EXPECT_EQ(text_of(carried), request.SerializeAsString());
     researcher::TaskRequest got;
     ASSERT_TRUE(wire::parse(carried, got));
@@ -650,7 +657,7 @@ TEST(wire_message, may_be_empty) {
     EXPECT_EQ(carried.Length(), 0U);
     researcher::Empty got;
     EXPECT_TRUE(wire::parse(carried, got));
-    EXPECT_TRUE(wire::parse(wire::serialize(researcher::Empty()), got));
+    EXPECT_TRUE(wire::parse(serialized(researcher::Empty()), got));
 }
 
 // --- status ------------------------------------------------------------------------------------------------------------------
@@ -725,7 +732,7 @@ TEST(wire_status, of_any_peer_means_something) {
 std::optional<ferry::feedback> carried(const ferry::feedback& from) {
     researcher::FeedbackMessage got;
     ferry::feedback out;
-    if (!wire::parse(wire::serialize(wire::to_proto(from, "a researcher")), got)) return std::nullopt;
+    if (!wire::parse(serialized(wire::to_proto(from, "a researcher")), got)) return std::nullopt;
     if (!wire::from_proto(got, out)) return std::nullopt;
     return out;
 }

@@ -62,22 +62,36 @@ inline grpc::Slice borrow(const bytes& run) {
 
 }  // namespace detail
 
-/// Writes one chunk whose data are the given runs' bytes. The buffer's slices keep the runs' owners alive. `more` are
-/// other fields of the message, at most 64 bytes of them.
+/// All of a chunk's message but its bytes, which come last. `more` are other fields of it, at most 64 bytes of them.
+class chunk_header {
+public:
+    explicit chunk_header(const chunk& part, std::string_view more = {}) {
+        end_ = std::copy(more.begin(), more.end(), data_.data());
+        *end_++ = detail::size_tag;
+        end_ = detail::put_varint(end_, static_cast<std::uint32_t>(part.size));
+        *end_++ = detail::iteration_tag;
+        end_ = detail::put_varint(end_, static_cast<std::uint32_t>(part.iteration));
+        if (part.length == 0) return;
+        *end_++ = detail::bytes_tag;
+        end_ = detail::put_varint(end_, part.length);
+    }
+    chunk_header(const chunk_header&) = delete;
+    chunk_header& operator=(const chunk_header&) = delete;
+
+    const std::uint8_t* data() const noexcept { return data_.data(); }
+    std::size_t size() const noexcept { return static_cast<std::size_t>(end_ - data_.data()); }
+
+private:
+    std::array<std::uint8_t, 18 + 64> data_;
+    std::uint8_t* end_;
+};
+
+/// Writes one chunk whose data are the given runs' bytes. The buffer's slices keep the runs' owners alive.
 template <std::same_as<grpc::ByteBuffer> Buffer>
 void write_chunk(Buffer& out, const chunk& part, const payload& content, std::uint64_t offset,
                  std::string_view more = {}) {
-    std::array<std::uint8_t, 18 + 64> header;
-    auto* end = std::copy(more.begin(), more.end(), header.data());
-    *end++ = detail::size_tag;
-    end = detail::put_varint(end, static_cast<std::uint32_t>(part.size));
-    *end++ = detail::iteration_tag;
-    end = detail::put_varint(end, static_cast<std::uint32_t>(part.iteration));
-    if (part.length > 0) {
-        *end++ = detail::bytes_tag;
-        end = detail::put_varint(end, part.length);
-    }
-    const grpc::Slice head(header.data(), static_cast<std::size_t>(end - header.data()));
+    const chunk_header header(part, more);
+    const grpc::Slice head(header.data(), header.size());
     std::array<grpc::Slice, 2> usual{head};
     std::vector<grpc::Slice> many;
     std::size_t count = 1;
@@ -90,7 +104,8 @@ void write_chunk(Buffer& out, const chunk& part, const payload& content, std::ui
         }
         ++count;
     });
-    out = many.empty() ? grpc::ByteBuffer(usual.data(), count) : grpc::ByteBuffer(many.data(), many.size());
+    grpc::ByteBuffer made(many.empty() ? usual.data() : many.data(), count);
+    out.Swap(&made);  // an assignment would copy
 }
 
 namespace detail {
@@ -162,11 +177,13 @@ bool parse(const grpc::ByteBuffer& in, Message& out) {
     return reader.status().ok() && out.ParseFromZeroCopyStream(&reader);
 }
 
-/// Serializes a small message.
-template <class Message>
-grpc::ByteBuffer serialize(const Message& message) {
-    const grpc::Slice slice(message.SerializeAsString());
-    return grpc::ByteBuffer(&slice, 1);
+/// Serializes a small message, into gRPC's memory at once.
+template <std::same_as<grpc::ByteBuffer> Buffer, class Message>
+void serialize(Buffer& out, const Message& message) {
+    const grpc::Slice slice(message.ByteSizeLong());
+    message.SerializeWithCachedSizesToArray(const_cast<std::uint8_t*>(slice.begin()));
+    grpc::ByteBuffer made(&slice, 1);
+    out.Swap(&made);  // an assignment would copy
 }
 
 /// A buffer that holds an empty message.

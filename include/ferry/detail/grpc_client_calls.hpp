@@ -95,7 +95,7 @@ public:
         request.set_protocol_version(wire::protocol_version);
         const std::lock_guard lock(mutex_);
         if (!begin()) return;
-        request_ = wire::serialize(request);
+        wire::serialize(request_, request);
         announce_format(context_, format);
         context_.set_deadline(deadline);
         stub.PrepareBidiStreamingCall(&context_, wire::get_task_unary, {}, this);
