@@ -33,6 +33,20 @@ void BM_split(benchmark::State& state) {
     per_chunk(state, cutter::count(size));
 }
 
+/// The same, and each chunk's header.
+template <class ChunkSize>
+void BM_split_and_header(benchmark::State& state) {
+    using cutter = ferry::chunk_cutter<ChunkSize::value>;
+    const auto size = static_cast<std::uint64_t>(state.range(0));
+    for (auto _ : state) {
+        for (cutter chunks(size); !chunks.done();) {
+            const ferry::wire::chunk_header header(chunks.next());
+            benchmark::DoNotOptimize(header.data()[header.size() - 1]);
+        }
+    }
+    per_chunk(state, cutter::count(size));
+}
+
 /// The same, and each chunk as the buffer that gRPC sends: a header, and a slice that borrows the payload.
 template <class ChunkSize>
 void BM_split_and_write(benchmark::State& state) {
@@ -59,7 +73,8 @@ void BM_two_slices(benchmark::State& state) {
     for (auto _ : state) {
         for (std::uint64_t i = 0; i < count; ++i) {
             const grpc::Slice slices[] = {grpc::Slice("0123456789", 10), grpc::Slice(content.data(), 1, [](void*) {})};
-            out = grpc::ByteBuffer(slices, 2);
+            grpc::ByteBuffer made(slices, 2);
+            out.Swap(&made);
             benchmark::DoNotOptimize(out);
         }
     }
@@ -104,6 +119,9 @@ constexpr std::int64_t kib = 1024, mib = 1024 * kib;
 
 BENCHMARK(BM_split<small_chunks>)->Arg(kib)->Arg(64 * mib);
 BENCHMARK(BM_split<usual_chunks>)->Arg(kib)->Arg(64 * mib);
+BENCHMARK(BM_split_and_header<small_chunks>)->Arg(kib)->Arg(64 * mib);
+BENCHMARK(BM_split_and_header<usual_chunks>)->Arg(kib)->Arg(64 * mib)->Arg(1024 * mib);
+BENCHMARK(BM_split_and_header<large_chunks>)->Arg(64 * mib)->Arg(1024 * mib);
 BENCHMARK(BM_split_and_write<small_chunks>)->Arg(kib)->Arg(64 * mib);
 BENCHMARK(BM_two_slices<small_chunks>)->Arg(kib)->Arg(64 * mib);
 BENCHMARK(BM_split_and_write<usual_chunks>)->Arg(kib)->Arg(64 * mib)->Arg(1024 * mib);

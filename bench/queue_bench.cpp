@@ -3,6 +3,7 @@
 // to the templates at the end.
 #include <ferry/agent_store/memory.hpp>
 #include <ferry/chunk.hpp>
+#include <ferry/detail/alarm.hpp>
 #include <ferry/dispatch.hpp>
 #include <ferry/retry.hpp>
 
@@ -25,7 +26,7 @@
 
 namespace {
 
-ferry::instant now() { return {std::chrono::steady_clock::now(), std::chrono::system_clock::now()}; }
+using ferry::detail::now;  // the clock that servers have
 
 /// The core behind one mutex, as a server has it; a call is a number, a ticket a counter that is raised at the end.
 template <class Store, class Retry>

@@ -2,23 +2,30 @@
 # Builds the benchmarks as users would build them, runs all of them, and prints what they come to beside what they are compared
 # with.
 #
-#   bash bench/run.sh [--quick] [--json FILE]
+#   bash bench/run.sh [--quick] [--json FILE] [--plots FOLDER]
 #
-# --quick takes smaller messages and fewer runs. --json writes the table there as well. Other programs should rest meanwhile.
+# --quick takes smaller messages and fewer runs. --json writes the table there as well, --plots the README's pictures (SVG);
+# without it they are in build/bench/bench/plots. Other programs should rest meanwhile.
 set -euo pipefail
 
 usage() {
-    echo "usage: bash bench/run.sh [--quick] [--json FILE]" >&2
+    echo "usage: bash bench/run.sh [--quick] [--json FILE] [--plots FOLDER]" >&2
     exit 2
 }
 scale=full
 table=()
+plots=build/bench/bench/plots
 while [[ $# -gt 0 ]]; do
     case $1 in
         --quick) scale=quick ;;
         --json)
             [[ $# -ge 2 ]] || usage
             table+=("$1" "$(realpath -m "$2")")
+            shift
+            ;;
+        --plots)
+            [[ $# -ge 2 ]] || usage
+            plots=$(realpath -m "$2")
             shift
             ;;
         *) usage ;;
@@ -66,3 +73,5 @@ for name in chunk_bench queue_bench serializer_bench; do
 done
 echo
 /usr/bin/python3 -B bench/table.py "$results" "${table[@]}"
+echo
+/usr/bin/python3 -B bench/plots.py "$results" "$plots"

@@ -92,6 +92,16 @@ class Table:
             self.row("    memory of the server over one payload", f"{get('ferry_server_over_payload_mb'):.0f} MB",
                      f"raw {get('raw_server_over_payload_mb'):.0f} MB", get("ferry_server_over_payload_mb"),
                      32 + int(nodes), at_most=True)
+        for name in r.find("nodes/"):
+            get = lambda key: r.value(name, key)
+            _, size, nodes = name.split("/")[:3]
+            self.row(f"{size} to {nodes} node{'s' * (nodes != '1')}", time_text(get("ferry_s")),
+                     f"raw {time_text(get('raw_s'))}", get("ratio"), None)
+        for name in r.find("chunk_size/"):
+            get = lambda key: r.value(name, key)
+            _, size, chunk = name.split("/")[:3]
+            self.row(f"{size} in chunks of {int(chunk):,} bytes", time_text(get("ferry_s")),
+                     f"raw {time_text(get('raw_s'))}", get("ratio"), None)
         for kind, text in (("requests", "1 KB requests and replies, one outstanding"), ("sends", "1 KB sends, 256 in flight"),
                            ("polls", "1 KB tasks by poll")):
             for name in r.find(f"{kind}/"):
@@ -127,14 +137,17 @@ class Table:
 
     def chunks(self):
         r = self.results
-        for name in r.find("BM_split_and_write"):
-            other = name.replace("BM_split_and_write", "BM_two_slices")
+        for name in r.find("BM_split_and_header"):
             kind, size = name.split("<")[1].split(">/")
             if int(size) <= MB:
                 continue
-            cost, by_hand = r.value(name, "per_chunk"), r.value(other, "per_chunk")
-            self.row(f"split and write, {kind.replace('_', ' ')}, of {int(size) // MB} MB, a chunk (target in ns)",
-                     time_text(cost), f"by hand {time_text(by_hand)}", cost * 1e9, 60, at_most=True)
+            cost, what = r.value(name, "per_chunk"), f"{kind.replace('_', ' ')}, of {int(size) // MB} MB"
+            self.row(f"split and encode a header, {what}, a chunk (target in ns)", time_text(cost), "-", cost * 1e9, 60,
+                     at_most=True)
+            write, by_hand = (r.value(name.replace("split_and_header", other), "per_chunk")
+                              for other in ("split_and_write", "two_slices"))
+            self.row("    and write it as gRPC's buffer", time_text(write), f"gRPC's two slices {time_text(by_hand)}",
+                     write / by_hand, None)
         for name in r.find("BM_assemble"):
             kind, size = name.split("<")[1].split(">/")
             if int(size) < MB:

@@ -79,9 +79,10 @@ private:
     }
 };
 
+template <class Server = ferry::grpc_server>
 std::unique_ptr<world> make_ferry(bool tls, bool polls, const order& start) {
     const auto with = files(tls);
-    return std::make_unique<world>([=] { return std::make_unique<bench::ferry_server_side<>>(with); },
+    return std::make_unique<world>([=] { return std::make_unique<bench::ferry_server_side<Server>>(with); },
                                    [=] { return std::make_unique<bench::ferry_node_side<>>(with, polls); }, start);
 }
 std::unique_ptr<world> make_raw(bool tls, bool polls, const order& start) {
@@ -199,6 +200,22 @@ void BM_up(benchmark::State& state, bool tls, std::uint64_t bytes, double target
     other.report(state, "raw");
 }
 
+/// What the chunk size does. The opponent has the usual one.
+template <std::uint32_t Bytes>
+void BM_chunk_size(benchmark::State& state, std::uint64_t bytes) {
+    using server = ferry::basic_grpc_server<ferry::max_message_bytes_length<Bytes>>;
+    const order o{what::download, bytes, 0, 1};
+    const order start{.nodes = 1};
+    auto [ferry, other] = run_pairs(
+        state, [&] { return make_ferry<server>(false, false, start); }, [&] { return make_raw(false, false, start); },
+        o);
+    if (ferry.seconds.empty() || other.seconds.size() != ferry.seconds.size()) return;
+    tell(state, median_ratio(other.seconds, ferry.seconds), 0);
+    state.counters["mb"] = static_cast<double>(bytes) / mib;
+    ferry.report(state, "ferry");
+    other.report(state, "raw");
+}
+
 /// Processor time of the server.
 void BM_cpu(benchmark::State& state, bool tls, std::uint64_t bytes, double target) {
     const order o{what::download, bytes, 0, 1};
@@ -294,6 +311,13 @@ void add(const std::string& name, int times, Run run) {
     benchmark::RegisterBenchmark(name.c_str(), run)->Iterations(times)->UseManualTime()->Unit(benchmark::kMillisecond);
 }
 
+template <std::uint32_t... Bytes>
+void add_chunk_sizes(std::uint64_t bytes, const std::string& name, int times) {
+    (add("chunk_size/" + name + "/" + std::to_string(Bytes), times,
+         [=](auto& state) { BM_chunk_size<Bytes>(state, bytes); }),
+     ...);
+}
+
 void add_all() {
     const auto large = scaled(256 * mib, 64 * mib, 12 * mib), middle = scaled(64 * mib, 32 * mib, 8 * mib);
     const int times = scaled(15, 5, 1), many = scaled(15, 5, 1);
@@ -309,6 +333,12 @@ void add_all() {
         [=](auto& state) { BM_down(state, false, middle, some, 0.95); });
     add("fan_out/" + mb(large) + "/" + std::to_string(more), scaled(3, 3, 1),
         [=](auto& state) { BM_down(state, false, large, more, 0.95); });
+    const auto each = scaled(64 * mib, 32 * mib, 8 * mib);
+    for (int count = 1; count <= scaled(32, 8, 2); count *= 2) {
+        add("nodes/" + mb(each) + "/" + std::to_string(count), scaled(7, 3, 1),
+            [=](auto& state) { BM_down(state, false, each, count, 0); });
+    }
+    add_chunk_sizes<65'536, 262'144, 1'048'576, 3'999'967, 16'000'000>(large, mb(large), scaled(7, 3, 1));
     const int nodes = scaled(64, 64, 4);
     add("requests/1", many, [=](auto& state) { BM_requests(state, 1, scaled(4000, 2000, 50), 0.85); });
     add("requests/" + std::to_string(nodes), many,

@@ -114,11 +114,13 @@ private:
             state_.on_message([&](server_stream& from, std::size_t) {
                 from.send_answer();
                 const auto now = bench::clock::now();
+                bool more = false;  // the next order may change what is open as soon as nothing is left
                 state_.change([&] {
                     times.push_back(std::chrono::duration<double>(now - from.sent).count());
-                    if (--from.open == 0) --left;
+                    more = --from.open > 0;
+                    if (!more) --left;
                 });
-                if (from.open == 0) return;
+                if (!more) return;
                 from.sent = now;
                 from.send(content);
             });
