@@ -109,12 +109,12 @@ TYPED_TEST(dispatch_stream, lets_an_urgent_task_go_between_the_chunks_of_a_usual
     const int s = w.stream();
     w.send();
     w.part_sent(s);
-    w.send(small(true));
+    w.send({.size = 15, .urgent = true});
     w.send_all(s);
     std::vector<std::uint64_t> order;
     for (const auto& part : w.streams[s].parts) order.push_back(part.head.task);
     const auto usual = w.id_of(1), urgent = w.id_of(2);
-    EXPECT_EQ(order, (std::vector<std::uint64_t>{usual, usual, urgent, usual}));
+    EXPECT_EQ(order, (std::vector<std::uint64_t>{usual, usual, urgent, urgent, usual}));
     EXPECT_TRUE(w.streams[s].parts[2].head.urgent);
 }
 
@@ -130,6 +130,67 @@ TYPED_TEST(dispatch_stream, tells_with_each_delivery_what_it_is) {
     EXPECT_EQ(last.head.attempt, 1);
     EXPECT_TRUE(last.part.last());
     EXPECT_EQ(w.progress[1], (std::vector<std::uint64_t>{10, 20, 25}));
+}
+
+TYPED_TEST(dispatch_stream, sends_small_tasks_whole_without_a_pause_as_far_as_the_window_goes) {
+    world<TypeParam> w;
+    const int s = w.stream(window(3));
+    for (int i = 0; i < 4; ++i) w.send(small());
+    const auto& whole = w.streams[s].whole;
+    ASSERT_EQ(w.delivered(), (tickets{1, 2, 3}));
+    EXPECT_TRUE(w.streams[s].parts.empty());
+    EXPECT_FALSE(whole[0].may_wait) << "the node has nothing to do";
+    EXPECT_TRUE(whole[1].may_wait && whole[2].may_wait) << "the node has one to do before";
+    EXPECT_EQ(whole[1].head.total, 5U);
+    EXPECT_EQ(whole[1].head.attempt, 1);
+    EXPECT_EQ(w.progress[2], std::vector<std::uint64_t>{5});
+    w.receipt(s, w.id_of(1));
+    EXPECT_EQ(w.delivered(), (tickets{1, 2, 3, 4}));
+}
+
+TYPED_TEST(dispatch_stream, sends_a_small_task_after_the_large_one_before_it) {
+    world<TypeParam> w;
+    const int s = w.stream();
+    w.send();
+    w.send(small());
+    w.part_sent(s);
+    w.part_sent(s);
+    EXPECT_TRUE(w.streams[s].whole.empty());
+    w.part_sent(s);
+    EXPECT_EQ(w.delivered(), (tickets{1, 2}));
+    EXPECT_EQ(w.streams[s].whole.size(), 1U);
+}
+
+TYPED_TEST(dispatch_stream, sends_a_large_task_after_the_small_one_before_it) {
+    world<TypeParam> w;
+    const int s = w.stream();
+    w.send(small());
+    w.send();
+    EXPECT_EQ(w.delivered(), (tickets{1, 2}));
+    EXPECT_TRUE(w.streams[s].part) << "it is on its way";
+}
+
+TYPED_TEST(dispatch_stream, sends_a_small_urgent_task_at_once_in_the_midst_of_a_large_one) {
+    world<TypeParam> w;
+    const int s = w.stream();
+    w.send();
+    w.send(small(true));
+    w.send(small(true));
+    ASSERT_EQ(w.streams[s].whole.size(), 2U);
+    EXPECT_TRUE(w.streams[s].whole[0].head.urgent);
+    EXPECT_FALSE(w.streams[s].whole[1].may_wait);
+    EXPECT_EQ(w.streams[s].parts.size(), 1U);
+}
+
+TYPED_TEST(dispatch_stream, sends_a_small_task_that_the_node_has_in_part_from_there) {
+    world<TypeParam> w;
+    const int s = w.stream();
+    w.send(small());
+    w.break_stream(s);
+    const int next = w.stream(holding({{w.id_of(1), 3, false}}));
+    EXPECT_TRUE(w.streams[next].whole.empty());
+    ASSERT_EQ(w.streams[next].parts.size(), 1U);
+    EXPECT_EQ(w.streams[next].parts[0].head.offset, 3U);
 }
 
 // --- receipts --------------------------------------------------------------------------------------------------------------
@@ -370,8 +431,9 @@ TYPED_TEST(dispatch_stream, of_a_server_that_was_started_again_takes_what_the_no
     const int s = w.stream(holding({{ids[1], 5, true}}, {{ids[0]}}));
     w.send_all(s);
     EXPECT_EQ(w.delivered(), tickets{3}) << "the first is done, the second ready";
-    EXPECT_EQ(w.streams[s].parts[0].head.attempt, 2);
-    EXPECT_EQ(w.streams[s].parts[0].head.task, ids[2]);
+    ASSERT_EQ(w.streams[s].whole.size(), 1U);
+    EXPECT_EQ(w.streams[s].whole[0].head.attempt, 2);
+    EXPECT_EQ(w.streams[s].whole[0].head.task, ids[2]);
     w.receipt(s, ids[1]);
     w.receipt(s, ids[2]);
     EXPECT_EQ(w.core.open_tasks(), 0U);

@@ -4,10 +4,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <future>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 // The server as a peer meets it that knows nothing but the protocol: the generated stub, one call at a time.
@@ -43,13 +46,13 @@ TEST(grpc_server_calls, take_several_replies_in_one_stream) {
     ASSERT_TRUE(peer.server.wait_for_nodes({"plain"}, patience));
     auto one = peer.server.request({{"request_id", "1"}}, "plain");
     auto two = peer.server.request({{"request_id", "2"}}, "plain");
+    EXPECT_EQ(polling.get(), StatusCode::OK) << "the first has come";
     EXPECT_EQ(peer.reply({{1, 1, peer.encoded({{"request_id", "2"}, {"node_id", "plain"}})},
                           {1, 1, peer.encoded({{"request_id", "1"}, {"node_id", "plain"}})}})
                   .error_code(),
               StatusCode::OK);
     EXPECT_TRUE(one.get());
     EXPECT_TRUE(two.get());
-    EXPECT_EQ(polling.get(), StatusCode::OK);
 }
 
 TEST(grpc_server_calls, refuse_a_stream_that_ends_before_its_last_chunk) {
@@ -133,6 +136,104 @@ TEST(grpc_server_calls, end_a_stream_well_when_its_node_does) {
     stream->WritesDone();
     EXPECT_TRUE(stream->Finish().ok());
     EXPECT_EQ(peer.server.get_node("node")->status, ferry::node_status::waiting);
+}
+
+/// A node's end of a stream, by hand.
+struct plain_stream {
+    explicit plain_stream(plain_peer& peer, std::uint32_t window = 8) : call(peer.stub->GetTask(&context)) {
+        researcher::TaskRequest request;
+        request.set_node("node");
+        request.mutable_hello()->set_window_tasks(window);
+        request.mutable_hello()->set_window_bytes(1'000'000);
+        call->Write(request);
+        researcher::TaskResponse welcome;
+        welcomed = call->Read(&welcome) && welcome.has_welcome();
+    }
+    researcher::TaskResponse read() {
+        researcher::TaskResponse what;
+        EXPECT_TRUE(call->Read(&what));
+        return what;
+    }
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientReaderWriter<researcher::TaskRequest, researcher::TaskResponse>> call;
+    bool welcomed = false;
+};
+
+TEST(grpc_server_calls, send_small_tasks_whole_and_in_order) {
+    plain_peer peer;
+    plain_stream node(peer);
+    ASSERT_TRUE(node.welcomed);
+    std::vector<ferry::delivery> sent;
+    for (int i = 0; i < 5; ++i) sent.push_back(peer.server.send({{"n", i}}, "node"));
+    std::vector<researcher::Whole> came;
+    while (came.size() < 5) {
+        const auto what = node.read();
+        EXPECT_EQ(what.task(), 0U) << "no chunk";
+        came.insert(came.end(), what.whole().begin(), what.whole().end());
+    }
+    researcher::TaskRequest receipts;
+    for (std::size_t i = 0; i < came.size(); ++i) {
+        const auto& each = came[i];
+        EXPECT_EQ(each.content(), peer.encoded({{"n", i}}));
+        EXPECT_EQ(each.attempt(), 1U);
+        ASSERT_TRUE(each.has_checksum());
+        EXPECT_EQ(each.checksum(), ferry::detail::crc32c(0, ferry::bytes::copy(each.content())));
+        receipts.add_receipts()->set_task(each.task());
+    }
+    node.call->Write(receipts);
+    for (const auto& each : sent) EXPECT_EQ(each.wait().kind, ferry::outcome_kind::taken);
+}
+
+TEST(grpc_server_calls, take_the_reply_that_names_its_task_for_the_receipt_too) {
+    plain_peer peer;
+    plain_stream node(peer);
+    const auto sent = peer.server.send({{"n", 1}}, "node");
+    const auto asked = peer.server.request({{"n", 2}, {"request_id", "r"}}, "node");
+    researcher::TaskRequest replies;
+    for (std::uint64_t number = 1; number <= 2;) {
+        const auto what = node.read();
+        for (const auto& each : what.whole()) {
+            auto& reply = *replies.add_replies();
+            reply.set_reply(number++);
+            reply.set_task(each.task());
+            reply.set_content(peer.encoded({{"node_id", "node"}, {"request_id", "r"}}));
+        }
+    }
+    node.call->Write(replies);
+    EXPECT_EQ(sent.wait().kind, ferry::outcome_kind::taken);
+    EXPECT_TRUE(asked.get());
+    std::vector<std::uint64_t> answered;
+    while (answered.size() < 2) {
+        const auto what = node.read();
+        for (const auto& each : what.answers()) answered.push_back(each.reply());
+    }
+    EXPECT_EQ(answered, (std::vector<std::uint64_t>{1, 2})) << "soon, though nothing else was to be said";
+}
+
+/// What a stream says where it is told so much while it writes.
+TEST(grpc_server_calls, tell_of_a_withdrawal_after_the_task_that_it_is_of) {
+    plain_peer peer;
+    plain_stream node(peer);
+    auto first = peer.server.send({{"n", 0}}, "node");
+    std::vector<std::uint64_t> came, withdrawn;
+    for (int i = 0; i < 200; ++i) {
+        auto sent = peer.server.send({{"n", i}}, "node");
+        sent.cancel();
+        EXPECT_EQ(sent.wait().kind, ferry::outcome_kind::cancelled);
+    }
+    first.cancel();
+    peer.server.stop();
+    for (researcher::TaskResponse what; node.call->Read(&what);) {
+        for (const auto each : what.withdrawn()) {
+            EXPECT_NE(std::find(came.begin(), came.end(), each), came.end()) << "before its task";
+            withdrawn.push_back(each);
+        }
+        for (const auto& each : what.whole()) came.push_back(each.task());
+    }
+    EXPECT_FALSE(came.empty());
+    std::sort(came.begin(), came.end());
+    std::sort(withdrawn.begin(), withdrawn.end());
+    EXPECT_EQ(came, withdrawn);
 }
 
 }  // namespace

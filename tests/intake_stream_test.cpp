@@ -103,8 +103,9 @@ public:
         step(in::task_returned{running.at(number), what, "so", pause});
     }
 
-    ferry::upload_key reply(std::size_t size, bool in_memory = true, std::uint64_t number = 0) {
+    ferry::upload_key reply(std::size_t size, bool in_memory = true, std::uint64_t number = 0, std::uint64_t task = 0) {
         in::reply_submitted<int> e;
+        e.task = task;
         e.content = in_memory ? std::make_shared<const ferry::payload>(ferry::bytes::copy(std::string(size, 'x')))
                               : std::make_shared<const ferry::payload>(
                                     std::shared_ptr<const ferry::payload_source>(std::make_shared<on_disk>(size)));
@@ -121,6 +122,7 @@ public:
     ferry::frames::hello hello;              // the last one
     std::map<int, ferry::task_key> running;  // of each task that has run, the last run
     std::uint64_t upload = 0, reply_number = 0;
+    bool may_wait = false;  // the last receipt
 
 private:
     void take(const out::reconnect&) {}
@@ -140,7 +142,10 @@ private:
     }
     void take(const out::cancel_poll&) { log_.emplace_back("cancel"); }
     void take(const out::close_stream&) { log_.emplace_back("close"); }
-    void take(const out::tell_receipt& e) { log_.push_back("tell:" + of(e.what)); }
+    void take(const out::tell_receipt& e) {
+        log_.push_back("tell:" + of(e.what));
+        may_wait = e.may_wait;
+    }
     void take(const out::renew_leases& e) {
         std::string text = "renew";
         for (const auto task : e.tasks) text += ":" + std::to_string(task);
@@ -149,7 +154,8 @@ private:
     void take(const out::tell_leaving&) { log_.emplace_back("leaving"); }
     void take(const out::send_reply& e) {
         reply_number = e.number;
-        log_.push_back("reply:" + std::to_string(e.content->size()));
+        log_.push_back("reply:" + std::to_string(e.content->size()) +
+                       (e.task != 0 ? "-receipt-of-" + std::to_string(e.task) : ""));
     }
     void take(const out::forget_task& e) { log_.push_back("forget:" + std::to_string(e.number)); }
     void take(const out::run_task<int>& e) {
@@ -495,6 +501,66 @@ TEST(intake_stream, carries_small_replies_and_lets_the_others_go_on_where_they_b
     EXPECT_EQ(w.said(), "send:22+3");
     w.step(in::upload_ended{w.upload, errc::ok, ""});
     EXPECT_EQ(w.said(), "ended:taken");
+}
+
+TEST(intake_stream, tells_by_a_reply_that_its_task_is_taken_and_not_again_when_the_callback_returns) {
+    world w;
+    w.start_and_welcome();
+    w.task(1);
+    w.said();
+    w.reply(5, true, 0, 1);
+    EXPECT_EQ(w.said(), "reply:5-receipt-of-1");
+    w.reply(6, true, 0, 1);
+    EXPECT_EQ(w.said(), "reply:6-receipt-of-1");
+    w.returns(1);
+    EXPECT_EQ(w.said(), "forget:1");
+    w.task(1, 2);
+    EXPECT_EQ(w.said(), "tell:1:taken") << "it comes again, and is known";
+    w.reply(7, true, 0, 1);
+    EXPECT_EQ(w.said(), "reply:7") << "the receipt has gone";
+}
+
+TEST(intake_stream, tells_that_a_task_is_refused_though_it_was_replied_to) {
+    world w;
+    w.start_and_welcome();
+    w.task(1);
+    w.reply(5, true, 0, 1);
+    w.said();
+    w.returns(1, verdict::refused);
+    EXPECT_EQ(w.said(), "forget:1 tell:1:refused");
+}
+
+TEST(intake_stream, tells_the_receipt_itself_where_the_reply_goes_by_a_call_of_its_own) {
+    world w;
+    w.start_and_welcome();
+    w.task(1);
+    w.reply(70'000, true, 0, 1);
+    w.said();
+    w.returns(1);
+    EXPECT_EQ(w.said(), "forget:1 tell:1:taken");
+}
+
+TEST(intake_stream, tells_the_receipt_that_was_lost_with_its_reply) {
+    world w;
+    w.start_and_welcome();
+    w.task(1);
+    w.reply(5, true, 0, 1);
+    w.open_anew();
+    w.returns(1);
+    w.said();
+    w.welcome();
+    EXPECT_EQ(w.said(), "up tell:1:taken reply:5");
+}
+
+TEST(intake_stream, lets_a_receipt_wait_while_others_will_follow) {
+    world w;
+    w.start_and_welcome();
+    w.task(1);
+    w.task(2);
+    w.returns(1);
+    EXPECT_TRUE(w.may_wait);
+    w.returns(2);
+    EXPECT_FALSE(w.may_wait);
 }
 
 TEST(intake_stream, ends_an_upload_of_which_the_server_has_all_with_an_empty_chunk) {

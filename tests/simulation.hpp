@@ -634,27 +634,34 @@ private:
             });
         }
         void operator()(const ferry::effects::send_part<int>& e) {
-            auto& c = s.at(e.call);
+            send(e.call, e.content, e.part, e.head);
+            s.time_.after(s.chance_.between(duration(0), s.range_time_), [&w = s, id = e.call] {
+                auto& c = w.at(id);
+                if (w.server_is_there(c)) w.feed(ferry::events::range_sent<int>{id, w.node_of(c).name});
+            });
+        }
+        void operator()(const ferry::effects::send_whole<int>& e) {
+            s.check(e.content->size() == e.head.total && e.head.offset == 0, "a whole task isn't whole");
+            send(e.call, e.content, ferry::chunk_cutter<chunk_bytes>(e.content->size()).next(), e.head);
+        }
+        void send(int to, const std::shared_ptr<const ferry::payload>& content, const ferry::chunk& part,
+                  const ferry::frames::delivery_head& head) {
+            auto& c = s.at(to);
             s.check(c.server_open && c.what == kind::stream, "a part for a stream that is over");
-            const int ticket = s.tickets_.at(e.content.get());
-            if (e.part.iteration == 1 && e.head.offset > 0) ++s.result_.resumed;
-            if (const auto pauses = s.pauses_.find(e.head.task); pauses != s.pauses_.end()) {
+            const int ticket = s.tickets_.at(content.get());
+            if (part.iteration == 1 && head.offset > 0) ++s.result_.resumed;
+            if (const auto pauses = s.pauses_.find(head.task); pauses != s.pauses_.end()) {
                 s.check(s.time_.now.steady >= pauses->second,
                         "ticket " + std::to_string(ticket) + " is sent again before its pause is over");
             }
             if (s.tracing()) {
-                s.trace("server -> part of ticket " + std::to_string(ticket) + " from " +
-                        std::to_string(e.head.offset) + ", attempt " + std::to_string(e.head.attempt) + ", " +
-                        describe(e.part));
+                s.trace("server -> part of ticket " + std::to_string(ticket) + " from " + std::to_string(head.offset) +
+                        ", attempt " + std::to_string(head.attempt) + ", " + describe(part));
             }
             const bool damaged = !s.quiet_ && s.chance_.chance(s.damage_rate_);
             if (damaged) s.hit(fault::delivery_damaged);
-            s.to_node(c, [&w = s, ticket, part = e.part, head = e.head, damaged](call& arrived) {
+            s.to_node(c, [&w = s, ticket, part, head, damaged](call& arrived) {
                 w.part_arrived(arrived, ticket, part, head, damaged);
-            });
-            s.time_.after(s.chance_.between(duration(0), s.range_time_), [&w = s, id = e.call] {
-                auto& c = w.at(id);
-                if (w.server_is_there(c)) w.feed(ferry::events::range_sent<int>{id, w.node_of(c).name});
             });
         }
         void operator()(const ferry::effects::welcome<int>& e) {
@@ -1037,8 +1044,12 @@ private:
         void operator()(const ferry::intake_effects::send_reply& e) const {
             const int reply = s.replies_by_content_.at(e.content.get());
             say("reply " + std::to_string(reply) + " by stream");
-            s.to_server(*s.find_call(n, e.poll_id),
-                        [&w = s, reply, number = e.number](call& arrived) { w.reply_arrived(arrived, reply, number); });
+            if (e.task != 0) n.last_receipt = e.task;
+            s.to_server(*s.find_call(n, e.poll_id), [&w = s, reply, number = e.number, task = e.task](call& arrived) {
+                w.reply_arrived(arrived, reply, number);
+                if (task == 0 || !w.server_is_there(arrived)) return;
+                w.feed(ferry::events::receipt_came<int>{arrived.id, w.node_of(arrived).name, {task}});
+            });
         }
         void operator()(const ferry::intake_effects::forget_task& e) const {
             say("forget " + s.describe_task(e.number));
@@ -1152,8 +1163,8 @@ private:
         for (int i = 0; i < replies && what != verdict::refused; ++i) {
             const auto when =
                 chance_.chance(0.8) ? chance_.between(duration(0), takes) : takes + ms(chance_.below(500));
-            time_.after(when, [this, &n, life = n.life, ticket = r.what.ticket] {
-                if (n.up && n.life == life) submit_new_reply(n, ticket);
+            time_.after(when, [this, &n, life = n.life, ticket = r.what.ticket, number = r.what.number] {
+                if (n.up && n.life == life) submit_new_reply(n, ticket, number);
             });
         }
         time_.after(takes, [this, &n, life = n.life, key = r.key, lane, what] {
@@ -1181,7 +1192,7 @@ private:
         feed(n, ferry::intake_events::task_returned{key, what, "so it is", pause});
     }
 
-    void submit_new_reply(node& n, int ticket) {
+    void submit_new_reply(node& n, int ticket, std::uint64_t number) {
         const auto& t = ledger_.tasks[index(ticket)];
         sent_reply r;
         r.node = n.index;
@@ -1191,15 +1202,16 @@ private:
         auto content = make_content(r.size, chance_.chance(0.5));
         replies_by_content_[content.get()] = reply;
         reply_contents_.push_back(std::move(content));
-        submit(n, reply, 0);
+        submit(n, reply, 0, number);
     }
 
-    void submit(node& n, int reply, std::uint64_t number) {
+    void submit(node& n, int reply, std::uint64_t number, std::uint64_t task = 0) {
         n.unfinished.insert(reply);
         ferry::intake_events::reply_submitted<int> e;
         e.ticket = reply;
         e.content = reply_contents_[index(reply)];
         e.number = number;
+        e.task = task;
         e.label = std::to_string(reply);
         if (tracing()) trace("node " + n.name + " <- reply " + std::to_string(reply));
         n.core->step(std::move(e), time_.now, node_sink{*this, n});

@@ -86,6 +86,12 @@ public:
         std::optional<ferry::errc> ended{};                    ///< by the core, and why
         std::optional<ferry::effects::send_part<int>> part{};  ///< the range that was asked for, and has not gone out
         std::vector<ferry::effects::send_part<int>> parts{};
+        struct whole_record {
+            int ticket;
+            ferry::frames::delivery_head head;
+            bool may_wait;
+        };
+        std::vector<whole_record> whole{};  ///< small tasks, each at once
         std::vector<std::uint64_t> withdrawn{};
     };
     struct end_record {
@@ -504,6 +510,18 @@ private:
             }
             s.parts.push_back(e);
             s.part = std::move(e);
+        }
+        void operator()(ferry::effects::send_whole<int> e) {
+            auto& s = w.streams.at(e.call);
+            EXPECT_TRUE(s.welcomed && !s.over) << "a task for stream " << e.call << ", which is over or not yet open";
+            EXPECT_LE(e.content->size(), chunk_bytes);
+            const int ticket = w.kept->tickets.at(e.content.get());
+            const auto [known, first] = w.ids.emplace(ticket, e.head.task);
+            EXPECT_EQ(known->second, e.head.task) << "a task changes its id";
+            EXPECT_EQ(e.head.total, e.content->size());
+            EXPECT_EQ(e.head.offset, 0U);
+            w.deliveries.push_back({ticket, e.call});
+            s.whole.push_back({ticket, e.head, e.may_wait});
         }
         void operator()(ferry::effects::welcome<int> e) {
             EXPECT_FALSE(std::exchange(w.streams.at(e.call).welcomed, true)) << "two welcomes";

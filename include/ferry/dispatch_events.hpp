@@ -199,6 +199,16 @@ struct send_part {
     frames::delivery_head head;
 };
 
+/// Write this small task to the stream, whole. Nothing is said of it then. Those that follow one another may go together: where
+/// it `may_wait`, the node is at work on earlier ones, and a receipt of theirs is a good time.
+template <class Call>
+struct send_whole {
+    Call call;
+    std::shared_ptr<const payload> content;
+    frames::delivery_head head;
+    bool may_wait;
+};
+
 /// The first that is told to a stream, before all parts.
 template <class Call>
 struct welcome {

@@ -14,6 +14,8 @@ namespace ferry::frames {
 
 /// A reply of more bytes goes by an upload of its own.
 inline constexpr std::size_t max_reply_bytes = 64 * 1024;
+/// A task of at most so many bytes may share a message with others.
+inline constexpr std::size_t max_small_task_bytes = 8 * 1024;
 /// So many replies of a node are known again when they come twice.
 inline constexpr std::size_t remembered_replies = 1024;
 

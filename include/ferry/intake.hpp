@@ -358,7 +358,8 @@ private:
     template <class Sink>
     void tell(frames::receipt&& what, Sink& sink) {
         if (!poll_.welcomed) return poll_.untold.push_back(std::move(what));
-        sink(intake_effects::tell_receipt{poll_.id, std::move(what)});
+        const bool may_wait = what.what == frames::verdict::taken && tasks_.count() > 0;
+        sink(intake_effects::tell_receipt{poll_.id, std::move(what), may_wait});
     }
 
     /// Takes nothing more from the stream; it is closed when what runs is done.
@@ -413,6 +414,7 @@ private:
     template <class Sink>
     void stream_lost(time_point now, Sink& sink) {
         tasks_.end_returning(sink);
+        tasks_.receipts_lost();
         uploads_.way_lost(now, sink);
     }
 
@@ -545,7 +547,7 @@ private:
     bool polls_;                            // the server knows of no streams
     time_point renew_ = time_point::max();  // when the leases are renewed next
     detail::held_tasks<Types> tasks_{limits_};
-    detail::upload_queue<Types> uploads_{limits_, retry_, random_, last_id_};
+    detail::upload_queue<Types> uploads_{limits_, retry_, random_, last_id_, tasks_};
     detail::feedback_queue<Types> feedback_{limits_, retry_, random_, last_id_};
 };
 

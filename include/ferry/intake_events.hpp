@@ -167,6 +167,7 @@ struct reply_submitted {
     std::chrono::milliseconds expires_after = std::chrono::milliseconds::max();
     std::string label{};       // what the message is, for logs
     std::uint64_t number = 0;  // that it had in an earlier life of the node; 0: a new one
+    std::uint64_t task = 0;    // the number of the task that it answers; 0: of none
 };
 
 /// The server tells how much it has of an upload that can go on.
@@ -242,6 +243,7 @@ struct close_stream {
 struct tell_receipt {
     std::uint64_t poll_id;
     frames::receipt what;
+    bool may_wait = false;  // a little: others will follow
 };
 struct renew_leases {
     std::uint64_t poll_id;
@@ -254,6 +256,7 @@ struct send_reply {
     std::uint64_t poll_id;
     std::uint64_t number;
     std::shared_ptr<const payload> content;
+    std::uint64_t task;  // of which it is the receipt, too; 0: of none
 };
 
 /// What is kept of this task's bytes is of no more use.

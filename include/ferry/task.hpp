@@ -72,8 +72,8 @@ public:
 
 }  // namespace detail
 
-/// A message that a researcher sent to this node. It counts as taken when the callback has returned, unless that refused it or
-/// threw. Until then the client tells the researcher again and again that it is still here.
+/// A message that a researcher sent to this node. It counts as taken when the callback has replied to it or returned, unless
+/// that refused it or threw before. Until then the client tells the researcher again and again that it is still here.
 template <class Message>
 class basic_task {
 public:

@@ -104,9 +104,10 @@ public:
         if (!n.session || !n.session->reconciled || !n.owned) return;
         session& s = *n.session;
         for (lane& in : n.lanes) hand_over(n, in, now, sink);
-        for (std::size_t i = 0; i < n.lanes.size() && !s.writing; ++i) {
-            if (!s.transfers[i]) begin(n, i, now, sink);
-            if (s.transfers[i]) send_next(n, i, now, sink);
+        for (std::size_t i = 0; i < n.lanes.size(); ++i) {
+            while (!s.transfers[i] && begin(n, i, now, sink)) {
+            }
+            if (s.transfers[i] && !s.writing) send_next(n, i, now, sink);
         }
     }
 
@@ -215,18 +216,35 @@ private:
         }
     }
 
+    /// The next task of the lane; one that is small goes out at once. True where that is so, and another may follow.
     template <class Sink>
-    void begin(node& n, std::size_t lane, instant now, Sink& sink) {
+    bool begin(node& n, std::size_t lane, instant now, Sink& sink) {
         task* const t = n.lanes[lane].unsent;
-        if (!t || t->state != task_state::leased) return;
+        if (!t || t->state != task_state::leased) return false;
+        const bool small = is_small(*t);
+        if (!small && n.session->writing) return false;
         const auto size = t->record.content->size();
         const auto from = std::exchange(t->resume, 0);
         t->at_node = false;
         t->state = task_state::sending;
         ++t->record.attempts;
-        n.session->transfers[lane].emplace(typename session::transfer{
-            t, cutter(size, from), {t->record.id, from, size, t->record.attempts, t->record.urgent}});
+        const frames::delivery_head head{t->record.id, from, size, t->record.attempts, t->record.urgent};
         sink(effects::begun{*n.id, t->label, size, t->record.attempts, now.steady - t->accepted});
+        if (!small) {
+            n.session->transfers[lane].emplace(typename session::transfer{t, cutter(size, from), head});
+            return false;
+        }
+        const bool may_wait = !head.urgent && n.lanes[lane].head != t;
+        sink(effects::send_whole<call>{n.current, t->record.content, head, may_wait});
+        for (const auto& each : t->tickets) sink(effects::progressed<ticket>{each, size});
+        hold(n, *t, now, sink);
+        return true;
+    }
+
+    bool is_small(const task& t) const {
+        const auto& content = *t.record.content;
+        return t.resume == 0 && content.size() <= frames::max_small_task_bytes && cutter::count(content.size()) == 1 &&
+               content.in_memory();
     }
 
     template <class Sink>

@@ -60,7 +60,10 @@ public:
           callbacks_(std::move(callbacks)),
           inbox_(options_->tasks),
           intake_(options_->limits, std::move(retry), random_seed()),
-          alarm_([this] { post_event(intake_events::time_passed{}); }) {}
+          alarm_([this] {
+              flush_stream();
+              post_event(intake_events::time_passed{});
+          }) {}
 
     ~grpc_client_link() override { alarm_.stop(); }
 
@@ -113,6 +116,7 @@ public:
             auto content = std::make_shared<const payload>(serializer_.encode(std::move(answer)));
             made->set_total(content->size());
             intake_events::reply_submitted<ticket> e{made, std::move(content), options_->reply_age, std::move(label)};
+            e.task = task;
             keep(e, task);
             run([&](auto& core, auto& sink) { made->set_key(core.step(std::move(e), now(), sink)); });
         } catch (const std::exception& e) {
@@ -159,7 +163,7 @@ public:
         post_event(intake_events::poll_ended{id, end, status.error_message()});
     }
 
-    void stream_told(std::uint64_t id, const researcher::TaskResponse& what) override {
+    void stream_told(std::uint64_t id, researcher::TaskResponse&& what) override {
         if (what.has_welcome()) {
             const frames::welcome welcome{std::chrono::milliseconds(what.welcome().lease_ms())};
             post_event(intake_events::stream_welcomed{id, welcome});
@@ -168,35 +172,22 @@ public:
         for (const auto& each : what.answers()) {
             post_event(intake_events::reply_answered{id, wire::answer_from_proto(each)});
         }
+        for (auto& each : *what.mutable_whole()) {
+            const auto head = wire::head_from_proto(each);
+            const auto checksum = each.has_checksum() ? std::optional(each.checksum()) : std::nullopt;
+            came(id, inbox_.take_whole(head, checksum, bytes::own(std::move(*each.mutable_content()))));
+        }
     }
 
     void stream_part(std::uint64_t id, const wire::part_header& header, grpc::ByteBuffer& in) override {
-        auto came = inbox_.take(id, header, in, [&] {
+        auto what = inbox_.take(id, header, in, [&] {
             bool wanted = false;
             run([&](auto& core, auto& sink) {
                 wanted = core.step(intake_events::delivery_began{id, header.head}, now(), sink);
             });
             return wanted;
         });
-        const auto number = came.head.task;
-        switch (came.what) {
-            case task_inbox::came::nothing: return;
-            case task_inbox::came::part: return post_event(intake_events::delivery_progress{id, number, came.received});
-            case task_inbox::came::damaged:
-                return post_event(intake_events::delivery_damaged{id, number, std::move(came.text)});
-            case task_inbox::came::too_large:
-                return post_event(intake_events::delivery_refused{id, number, std::move(came.text)});
-            case task_inbox::came::whole: break;
-        }
-        const auto size = came.content.size();
-        const auto& head = came.head;
-        post_event(
-            intake_events::task_arrived<arrived_task>{id,
-                                                      {std::move(came.content), now().steady, number, head.attempt},
-                                                      size,
-                                                      number,
-                                                      head.attempt,
-                                                      head.urgent});
+        came(id, std::move(what));
     }
 
     void stream_ended(std::uint64_t id, const grpc::Status& status) override {
@@ -222,6 +213,8 @@ public:
     }
 
 private:
+    static constexpr auto longest_wait = std::chrono::milliseconds(1);
+
     struct types {
         using task = arrived_task;
         using ticket = grpc_client_link::ticket;
@@ -244,6 +237,7 @@ private:
     struct flush {
         std::shared_ptr<task_stream> call;
     };
+    struct flush_soon {};
     struct run_task {
         std::shared_ptr<task_run> run;
         arrived_task work;
@@ -274,14 +268,15 @@ private:
         std::string text;
     };
     using later = std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, open_stream,
-                               cancel<task_stream>, flush, run_task, intake_effects::forget_task, forget_reply,
-                               open_upload, send_range, cancel<reply_upload>, send_feedback_call, cancel<feedback_call>,
-                               intake_effects::warning, intake_effects::wake_at, debug_note>;
+                               cancel<task_stream>, flush, flush_soon, run_task, intake_effects::forget_task,
+                               forget_reply, open_upload, send_range, cancel<reply_upload>, send_feedback_call,
+                               cancel<feedback_call>, intake_effects::warning, intake_effects::wake_at, debug_note>;
 
     struct sink {
         grpc_client_link& link;
         effect_buffer<later>& kept;
         std::vector<std::shared_ptr<task_run>>& stopped;  // the user's functions run in their tokens
+        bool may_wait = false;                            // what is said
 
         template <class Effect>
         void operator()(Effect&& effect) {
@@ -312,6 +307,7 @@ private:
             kept.push(flush{std::move(call)});
         }
         void operator()(intake_effects::tell_receipt e) {
+            may_wait = e.may_wait;
             say([&](auto& request) { wire::to_proto(e.what, *request.add_receipts()); });
         }
         void operator()(intake_effects::renew_leases e) {
@@ -324,6 +320,7 @@ private:
             say([&](auto& request) {
                 auto& reply = *request.add_replies();
                 reply.set_reply(e.number);
+                reply.set_task(e.task);
                 e.content->for_each_run(0, e.content->size(),
                                         [&](const bytes& run) { reply.mutable_content()->append(run.view()); });
             });
@@ -335,6 +332,7 @@ private:
             researcher::TaskRequest what;
             fill(what);
             call->queue(what);
+            if (may_wait) return kept.push(flush_soon{});
             kept.push(flush{std::move(call)});
         }
         void operator()(intake_effects::run_task<arrived_task> e) {
@@ -417,6 +415,28 @@ private:
         }
     }
 
+    void came(std::uint64_t id, task_inbox::result&& what) {
+        const auto& head = what.head;
+        switch (what.what) {
+            case task_inbox::came::nothing: return;
+            case task_inbox::came::part:
+                return post_event(intake_events::delivery_progress{id, head.task, what.received});
+            case task_inbox::came::damaged:
+                return post_event(intake_events::delivery_damaged{id, head.task, std::move(what.text)});
+            case task_inbox::came::too_large:
+                return post_event(intake_events::delivery_refused{id, head.task, std::move(what.text)});
+            case task_inbox::came::whole: break;
+        }
+        const auto size = what.content.size();
+        post_event(
+            intake_events::task_arrived<arrived_task>{id,
+                                                      {std::move(what.content), now().steady, head.task, head.attempt},
+                                                      size,
+                                                      head.task,
+                                                      head.attempt,
+                                                      head.urgent});
+    }
+
     // --- connections ----------------------------------------------------------------------------------------------------
 
     using channels = server_connection::channels;
@@ -472,6 +492,7 @@ private:
             });
     }
     void perform(const flush& e) { e.call->flush(); }
+    void perform(flush_soon) { alarm_.at(now().steady + longest_wait); }
     void perform(intake_effects::forget_task e) {
         with_spool([&] { inbox_.forget(e.number); });
     }
@@ -504,6 +525,14 @@ private:
                              self->tasks_.run(self, run, std::move(work));
                              self->returned(*run);
                          });
+    }
+
+    void flush_stream() {
+        const auto call = [this] {
+            const std::lock_guard lock(mutex_);
+            return stream_.lock();
+        }();
+        if (call) call->flush();
     }
 
     void returned(const task_run& run) {

@@ -184,6 +184,23 @@ frames::receipt from_proto(const Receipt& from) {
     return {from.task(), what, from.text(), std::chrono::milliseconds(from.pause_ms())};
 }
 
+/// A task that is small and in memory.
+template <class Whole>
+void to_proto(const payload& content, const frames::delivery_head& head, Whole& to) {
+    to.set_task(head.task);
+    to.set_attempt(static_cast<std::uint32_t>(head.attempt));
+    to.set_urgent(head.urgent);
+    auto& bytes_of = *to.mutable_content();
+    bytes_of.reserve(static_cast<std::size_t>(content.size()));
+    content.for_each_run(0, content.size(), [&](const bytes& run) { bytes_of.append(run.view()); });
+    if (const auto checksum = content.checksum_of(content.size())) to.set_checksum(*checksum);
+}
+
+template <class Whole>
+frames::delivery_head head_from_proto(const Whole& from) {
+    return {from.task(), 0, from.content().size(), static_cast<int>(from.attempt()), from.urgent()};
+}
+
 template <class Hello>
 void to_proto(const frames::hello& from, Hello& to) {
     for (const auto& each : from.held) {

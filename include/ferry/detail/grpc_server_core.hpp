@@ -60,6 +60,7 @@ public:
           decoders_(2, [log = log_](const std::string& what) { log.warn("decoding a reply threw: " + what); }),
           uploads_(options_.inbound, options_.replies, [this](auto when) { alarm_.at(when); }),
           alarm_([this] {
+              flush_waiting();
               uploads_.time_passed();
               post_event(events::time_passed{});
           }) {}
@@ -199,6 +200,15 @@ public:
         post_event(events::poll_closed<call>{on, on->node(), clean});
     }
 
+    void flush_soon(const std::shared_ptr<task_call>& on) override {
+        {
+            const std::lock_guard lock(waiting_mutex_);
+            waiting_.push_back(on);
+            if (waiting_.size() > 1) return;
+        }
+        alarm_.at(now().steady + longest_wait);
+    }
+
     /// Decodes what is small at once, on gRPC's thread, and all else on threads of the server's own. Replies of one origin
     /// follow one another; those of different ones may overlap.
     void reply_received(std::shared_ptr<reply_source> from, bytes content) override {
@@ -233,6 +243,8 @@ public:
     void withdraw(std::uint64_t key) override { post_event(events::withdrawn{key}); }
 
 private:
+    static constexpr auto longest_wait = std::chrono::milliseconds(5);
+
     struct types {
         using call = std::shared_ptr<task_call>;
         using reply_call = std::shared_ptr<reply_source>;
@@ -245,6 +257,7 @@ private:
 
     struct flush {
         call on;
+        bool may_wait = false;
     };
     struct debug_note {
         std::string text;
@@ -274,6 +287,10 @@ private:
         void operator()(effects::send_part<call> e) {
             e.call->queue(e.content, e.part, e.head);
             kept.push(flush{std::move(e.call)});
+        }
+        void operator()(effects::send_whole<call> e) {
+            e.call->queue_whole(*e.content, e.head);
+            kept.push(flush{std::move(e.call), e.may_wait});
         }
         void operator()(effects::welcome<call> e) {
             e.call->queue(wire::to_response<researcher::TaskResponse>(e.what));
@@ -333,8 +350,19 @@ private:
         kept.perform([this](auto&& effect) { this->perform(std::move(effect)); });
     }
 
+    void flush_waiting() {
+        std::vector<std::weak_ptr<task_call>> waiting;
+        {
+            const std::lock_guard lock(waiting_mutex_);
+            waiting.swap(waiting_);
+        }
+        for (const auto& each : waiting) {
+            if (const auto call = each.lock()) call->flush();
+        }
+    }
+
     void perform(effects::send_range<call> e) { e.call->send(e.content, e.part); }
-    void perform(const flush& e) { e.on->flush(); }
+    void perform(const flush& e) { e.may_wait ? flush_soon(e.on) : e.on->flush(); }
     void perform(effects::end_poll<call> e) { e.call->finish(wire::to_status(e.reason, e.text)); }
     void perform(effects::answer_reply<std::shared_ptr<reply_source>> e) { e.call->answer(e.reason, e.text); }
     void perform(effects::acquire_journal e) {
@@ -437,6 +465,8 @@ private:
     std::atomic<std::uint64_t> undelivered_forwards_{0};
     std::atomic<std::uint64_t> dropped_feedback_{0};
     upload_guard uploads_;
+    std::mutex waiting_mutex_;
+    std::vector<std::weak_ptr<task_call>> waiting_;  // streams with something to say that may wait
     alarm alarm_;
 };
 

@@ -22,6 +22,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -52,6 +53,7 @@ public:
     // Of a stream. What is queued goes out with the next `flush`, what is told before a range. Queueing touches no gRPC: it may
     // be done under the host's lock, so that it keeps the order of what the host has decided.
     virtual void queue(const std::shared_ptr<const payload>&, const chunk&, const frames::delivery_head&) {}
+    virtual void queue_whole(const payload&, const frames::delivery_head&) {}
     virtual void queue(researcher::TaskResponse&&) {}
     virtual void flush() {}
 
@@ -74,6 +76,8 @@ public:
     virtual void node_leaving(const std::shared_ptr<task_call>& call) = 0;
     virtual void range_sent(const std::shared_ptr<task_call>& call) = 0;
     virtual void poll_broken(const std::shared_ptr<task_call>& call, errc reason, std::string text) = 0;
+    /// What is queued may wait a little, for what else is to be said. Touches no gRPC.
+    virtual void flush_soon(const std::shared_ptr<task_call>& call) = 0;
 };
 
 template <class Host>
@@ -103,12 +107,22 @@ public:
         if (!over_) range_ = range{content, part.offset, part, head};
     }
 
+    /// A small task, which shares its message with what is told beside.
+    void queue_whole(const payload& content, const frames::delivery_head& head) override {
+        const std::lock_guard lock(mutex_);
+        if (over_) return;
+        if (told_.empty() || told_bytes_ > max_told_bytes) tell_anew();
+        told_bytes_ += content.size();
+        wire::to_proto(content, head, *told_.back().add_whole());
+    }
+
+    /// A node takes what is withdrawn before the tasks of the same message.
     void queue(researcher::TaskResponse&& what) override {
         const std::lock_guard lock(mutex_);
         if (over_) return;
         welcomed_ |= what.has_welcome();
-        told_.MergeFrom(what);
-        tells_ = true;
+        if (told_.empty() || (what.withdrawn_size() > 0 && told_.back().whole_size() > 0)) tell_anew();
+        told_.back().MergeFrom(what);
     }
 
     /// A content that is not in memory is read first.
@@ -145,16 +159,29 @@ public:
         write_next();
     }
 
-    /// A small reply has been dealt with, and its answer is queued.
+    /// A small reply has been dealt with, and its answer is queued. Few answers may wait: a node sends no more than so many
+    /// replies at once.
     void answered() {
-        const std::lock_guard lock(mutex_);
-        write_next();
-        --replies_;
-        read_next();
+        const bool few = [this] {
+            const std::lock_guard lock(mutex_);
+            --replies_;
+            read_next();
+            if (!told_.empty() && told_.back().answers_size() < max_waiting_answers) return true;
+            write_next();
+            return false;
+        }();
+        if (few) host_->flush_soon(this->shared_from_this());
     }
 
 private:
     static constexpr std::size_t max_replies = 256;  // being dealt with; past it nothing is read
+    static constexpr int max_waiting_answers = 8;
+    static constexpr std::size_t max_told_bytes = 64 * 1024;  // of tasks in one message, before the last one
+
+    void tell_anew() {
+        told_.emplace_back();
+        told_bytes_ = 0;
+    }
 
     struct range {
         std::shared_ptr<const payload> content;
@@ -197,9 +224,9 @@ private:
     /// Under the mutex. Before the welcome nothing is said.
     void write_next() {
         if (writes_ || finished_) return;
-        if (welcomed_ && !broken_ && std::exchange(tells_, false)) {
-            out_ = wire::serialize(told_);
-            told_.Clear();
+        if (welcomed_ && !broken_ && !told_.empty()) {
+            wire::serialize(out_, told_.front());
+            told_.pop_front();
         } else if (over_) {
             return end();
         } else if (welcomed_ && range_) {
@@ -252,10 +279,14 @@ private:
         for (auto& each : *request.mutable_replies()) {
             self->host_->reply_received(std::make_shared<small_reply>(self, each.reply()),
                                         bytes::own(std::move(*each.mutable_content())));
+            if (each.task() != 0) self->host_->receipt_came(self, frames::receipt{each.task()});
         }
+        for (const auto& each : request.receipts()) self->host_->receipt_came(self, wire::from_proto(each));
+        if (request.leaving()) self->host_->node_leaving(self);
         lock.lock();
         reads_ = false;
         read_next();
+        if (request.receipts_size() > 0) write_next();  // what waited for one
     }
 
     /// The first message.
@@ -289,11 +320,9 @@ private:
                 return false;
             }
         }
-        for (const auto& each : request.receipts()) host_->receipt_came(self, wire::from_proto(each));
         if (request.in_progress_size() > 0) {
             host_->lease_renewed(self, {request.in_progress().begin(), request.in_progress().end()});
         }
-        if (request.leaving()) host_->node_leaving(self);
         return true;
     }
 
@@ -332,16 +361,16 @@ private:
     std::mutex mutex_;
     std::shared_ptr<basic_stream_call> self_;
     grpc::ByteBuffer in_, out_;
-    bool opened_ = false;  // the host knows of it
+    bool opened_ = false;    // the host knows of it
     bool over_ = false;      // takes no more, and finishes once what was told is out
     bool broken_ = false;    // nothing goes out any more
     bool finished_ = false;  // Finish is under way
     grpc::Status how_it_ends_;
     bool writes_ = false;
     bool writes_range_ = false;
-    bool tells_ = false;
     bool welcomed_ = false;
-    researcher::TaskResponse told_;  // and not yet written
+    std::deque<researcher::TaskResponse> told_;  // and not yet written
+    std::size_t told_bytes_ = 0;                 // of the tasks in the last of them
     std::optional<range> range_;
     std::size_t replies_ = 0;
     bool reads_ = false;  // or reports what was read

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <ferry/chunk_assembler.hpp>
+#include <ferry/detail/crc32c.hpp>
 #include <ferry/detail/grpc_frames.hpp>
 #include <ferry/error.hpp>
 #include <ferry/frames.hpp>
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -89,6 +91,14 @@ public:
         return out;
     }
 
+    /// A task that came whole, beside others.
+    result take_whole(const frames::delivery_head& head, std::optional<std::uint32_t> checksum, bytes content) const {
+        if (content.size() > limits_.max_payload_bytes) return {came::too_large, 0, {}, head, too_large_text()};
+        if (checksum && *checksum != crc32c(0, content)) return {came::damaged, 0, {}, head, differs_text};
+        const auto size = content.size();
+        return {came::whole, size, std::move(content), head};
+    }
+
     void forget(std::uint64_t number) {
         if (const auto folder = forget_bytes(number)) folder->remove(name_of(number));
     }
@@ -102,6 +112,12 @@ private:
         std::uint64_t stream = 0;
         frames::delivery_head head{};
     };
+
+    static constexpr const char* differs_text = "the bytes that arrived are not those that were sent";
+
+    std::string too_large_text() const {
+        return "the payload is beyond the receiver's limit of " + std::to_string(limits_.max_payload_bytes) + " bytes";
+    }
 
     static std::string name_of(std::uint64_t number) { return std::string(prefix) + wire::to_hex(number); }
 
@@ -168,7 +184,7 @@ private:
         const bool differs = header.checksum && *header.checksum != chunks.checksum();
         out.content = chunks.take();
         out.what = differs || chunks.failed() ? came::damaged : came::whole;
-        if (differs) out.text = "the bytes that arrived are not those that were sent";
+        if (differs) out.text = differs_text;
         if (chunks.failed()) out.text = chunks.text();
         return out;
     }

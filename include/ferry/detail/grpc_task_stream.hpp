@@ -25,7 +25,7 @@ namespace ferry::detail {
 /// Who streams report to, from gRPC's threads; must not block.
 class stream_host : public client_calls_host {
 public:
-    virtual void stream_told(std::uint64_t id, const researcher::TaskResponse& what) = 0;
+    virtual void stream_told(std::uint64_t id, researcher::TaskResponse&& what) = 0;
     /// A chunk of a delivery. Takes its bytes.
     virtual void stream_part(std::uint64_t id, const wire::part_header& header, grpc::ByteBuffer& in) = 0;
     virtual void stream_ended(std::uint64_t id, const grpc::Status& status) = 0;
@@ -49,7 +49,7 @@ public:
         stub.PrepareBidiStreamingCall(&context_, wire::get_task, {}, this);
         AddHold();  // for what is told later
         holding_ = writes_ = true;
-        out_ = wire::serialize(request);
+        wire::serialize(out_, request);
         StartWrite(&out_);
         StartRead(&in_);
         StartCall();
@@ -83,7 +83,7 @@ private:
     void write_next() {
         if (writes_) return;
         if (std::exchange(tells_, false)) {
-            out_ = wire::serialize(told_);
+            wire::serialize(out_, told_);
             told_.Clear();
             writes_ = true;
             StartWrite(&out_);
@@ -117,7 +117,7 @@ private:
         if (header.says_more) {
             researcher::TaskResponse what;
             if (!wire::parse(in_, what)) return cancel();
-            stream_host_->stream_told(id_, what);
+            stream_host_->stream_told(id_, std::move(what));
         }
         if (header.is_part) stream_host_->stream_part(id_, header, in_);
         const std::lock_guard lock(mutex_);

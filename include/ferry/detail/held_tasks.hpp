@@ -96,7 +96,20 @@ public:
         }
     }
 
-    /// Returns its number; nothing waits for a key of 0. What was `not_now` takes the later ones of its lane with it: where the
+    /// A reply to the task goes over the stream. True where that tells that it is taken, as its callback will not have to.
+    bool receipt_goes(std::uint64_t number) {
+        for (lane& in : lanes_) {
+            if (number != 0 && in.running_number() == number) return in.receipt_told = true;
+        }
+        return false;
+    }
+
+    /// What went over the stream may be lost with it.
+    void receipts_lost() {
+        for (lane& in : lanes_) in.receipt_told = false;
+    }
+
+    /// Returns the number of the task whose receipt is to be told, or 0; nothing waits for a key of 0. What was `not_now` takes the later ones of its lane with it: where the
     /// server is told so, once it has withdrawn them.
     template <class Sink>
     std::uint64_t returned(const intake_events::task_returned& e, bool is_told, Sink& sink) {
@@ -105,6 +118,7 @@ public:
             in.running = 0;
             bytes_ -= in.bytes;
             const auto number = std::exchange(in.number, 0);
+            const bool was_told = std::exchange(in.receipt_told, false);
             if (number == 0) return 0;
             sink(intake_effects::forget_task{number});
             if (e.what == frames::verdict::not_now) {
@@ -112,7 +126,7 @@ public:
             } else {
                 remember({number, e.what, e.text, e.pause});
             }
-            return number;
+            return was_told && e.what == frames::verdict::taken ? 0 : number;
         }
         return 0;
     }
@@ -215,6 +229,7 @@ private:
         std::deque<waiting_task> waiting;
         task_key running = 0;
         std::uint64_t number = 0, bytes = 0;  // of the one that runs
+        bool receipt_told = false;            // by a reply of it
         std::uint64_t returning = 0;          // refused for now, and not yet withdrawn by the server
 
         std::uint64_t running_number() const noexcept { return running != 0 ? number : 0; }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <ferry/chunk.hpp>
+#include <ferry/detail/held_tasks.hpp>
 #include <ferry/detail/pacing.hpp>
 #include <ferry/error.hpp>
 #include <ferry/frames.hpp>
@@ -35,8 +36,9 @@ public:
     using retry = typename Types::retry;
     using cutter = chunk_cutter<Types::chunk_size::value>;
 
-    upload_queue(const intake_limits& limits, retry& policy, jitter& random, std::uint64_t& last_id)
-        : limits_(limits), retry_(policy), random_(random), last_id_(last_id), numbers_(random.bits()) {
+    upload_queue(const intake_limits& limits, retry& policy, jitter& random, std::uint64_t& last_id,
+                 held_tasks<Types>& tasks)
+        : limits_(limits), retry_(policy), random_(random), last_id_(last_id), tasks_(tasks), numbers_(random.bits()) {
         lanes_[0].limit = limits.max_small_uploads;
         lanes_[1].limit = limits.max_bulk_uploads;
     }
@@ -98,6 +100,7 @@ public:
         upload& u = uploads_.try_emplace(key, cutter(size)).first->second;
         u.key = key;
         u.number = e.number != 0 ? e.number : numbers_.next_id();
+        u.task = e.task;
         u.in = &lanes_[cutter::count(size) == 1 ? 0 : 1];
         u.content = std::move(e.content);
         u.accepted = now;
@@ -209,6 +212,7 @@ private:
         upload_key key = 0;
         std::uint64_t id = 0;  // of the attempt under way
         std::uint64_t number = 0;
+        std::uint64_t task = 0;
         bool on_stream = false;
         lane* in = nullptr;
         ticket of{};
@@ -265,7 +269,7 @@ private:
         sink(intake_effects::open_upload{u.id, u.number, !u.on_stream, can_go_on, u.label, u.content->size(),
                                          u.attempts, now - u.accepted});
         if (u.on_stream) {
-            sink(intake_effects::send_reply{stream_, u.number, u.content});
+            sink(intake_effects::send_reply{stream_, u.number, u.content, tasks_.receipt_goes(u.task) ? u.task : 0});
         } else if (!can_go_on) {
             send_next(u, sink);
         }
@@ -334,6 +338,7 @@ private:
     retry& retry_;
     jitter& random_;
     std::uint64_t& last_id_;
+    held_tasks<Types>& tasks_;
     std::map<upload_key, upload> uploads_;
     std::unordered_map<std::uint64_t, upload*> moving_;
     std::array<lane, 2> lanes_;                            // of small ones, of bulk
