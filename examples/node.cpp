@@ -10,6 +10,7 @@
 // | exchange   | payload, reply_mb           | sha256_of_received, payload, sha256 (of the payload that it has) |
 // | bye        |                             | peak_memory; then the node ends                                  |
 #include <ferry/ferry.hpp>
+#include <ferry/malloc.hpp>
 
 #include <CLI/CLI.hpp>
 
@@ -191,6 +192,7 @@ void run(const settings& given) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    ferry::return_unused_memory();  // large payloads come seldom: what they used is given back
     settings given;
     CLI::App app{"A node of ferry's main job. It dials the researcher, and holds one shard of the data."};
     app.option_defaults()->always_capture_default();

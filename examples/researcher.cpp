@@ -1,6 +1,7 @@
 // The researcher of the main job: it trains a model over the nodes' shards by federated averaging, without seeing their
 // rows; then every node gets a large payload and sends one back. node.cpp lists the commands.
 #include <ferry/ferry.hpp>
+#include <ferry/malloc.hpp>
 
 #include <CLI/CLI.hpp>
 
@@ -269,6 +270,7 @@ private:
 }  // namespace
 
 int main(int argc, char** argv) {
+    ferry::return_unused_memory();  // large payloads come seldom: what they used is given back
     settings given;
     CLI::App app{
         "The researcher of ferry's main job: federated averaging over the nodes, then a large payload both ways."};
