@@ -4,6 +4,7 @@
 #include <ferry/agent_store/memory.hpp>
 #include <ferry/chunk.hpp>
 #include <ferry/detail/alarm.hpp>
+#include <ferry/detail/effect_buffer.hpp>
 #include <ferry/dispatch.hpp>
 #include <ferry/retry.hpp>
 
@@ -44,11 +45,11 @@ class queue {
                                ferry::effects::update_task, ferry::effects::settle_task>;
 
     struct sink {
-        std::vector<later>& kept;
-        void operator()(ferry::effects::acquire_journal e) { kept.emplace_back(std::move(e)); }
-        void operator()(ferry::effects::append_task e) { kept.emplace_back(std::move(e)); }
-        void operator()(ferry::effects::update_task e) { kept.emplace_back(std::move(e)); }
-        void operator()(ferry::effects::settle_task e) { kept.emplace_back(std::move(e)); }
+        ferry::detail::effect_buffer<later>& kept;
+        void operator()(ferry::effects::acquire_journal e) { kept.push(std::move(e)); }
+        void operator()(ferry::effects::append_task e) { kept.push(std::move(e)); }
+        void operator()(ferry::effects::update_task e) { kept.push(std::move(e)); }
+        void operator()(ferry::effects::settle_task e) { kept.push(std::move(e)); }
         void operator()(ferry::effects::ended<std::uint64_t*, int> e) { ++*e.ticket; }
         template <class Other>
         void operator()(Other&&) {}
@@ -57,15 +58,13 @@ class queue {
 public:
     template <class Event>
     void step(Event event) {
-        std::vector<later> effects;
+        ferry::detail::effect_buffer<later> effects;
         {
             sink to{effects};
             const std::lock_guard lock(mutex_);
             core_.step(std::move(event), now(), to);
         }
-        for (auto& each : effects) {
-            std::visit([this](auto& effect) { this->perform(effect); }, each);
-        }
+        effects.perform([this](auto&& effect) { this->perform(effect); });
     }
 
     void poll(const std::string& node, std::uint64_t call) {

@@ -47,7 +47,7 @@ public:
     virtual bool unsigned_integer(void*, std::uint64_t) const { return false; }
     virtual bool floating(void*, double) const { return false; }
     virtual bool text(void*, std::string_view) const { return false; }
-    virtual bool binary(void*, const bytes&) const { return false; }
+    virtual bool binary(void*, bytes&&) const { return false; }
 
     virtual bool begin_array(void*, std::size_t) const { return false; }
     virtual field_place item(void*, std::size_t) const { return {}; }
@@ -79,7 +79,7 @@ public:
     bool unsigned_integer(void*, std::uint64_t) const override { return true; }
     bool floating(void*, double) const override { return true; }
     bool text(void*, std::string_view) const override { return true; }
-    bool binary(void*, const bytes&) const override { return true; }
+    bool binary(void*, bytes&&) const override { return true; }
     bool begin_array(void*, std::size_t) const override { return true; }
     field_place item(void*, std::size_t) const override { return {this, nullptr}; }
     bool begin_map(void*) const override { return true; }
@@ -172,14 +172,14 @@ template <>
 class target_of<bytes> final : public field_target {
 public:
     std::string wanted() const override { return "a binary"; }
-    bool binary(void* at, const bytes& v) const override { return *static_cast<bytes*>(at) = v, true; }
+    bool binary(void* at, bytes&& v) const override { return *static_cast<bytes*>(at) = std::move(v), true; }
 };
 
 template <binary_field T>
 class target_of<T> final : public field_target {
 public:
     std::string wanted() const override { return "a binary"; }
-    bool binary(void* at, const bytes& v) const override {
+    bool binary(void* at, bytes&& v) const override {
         auto& to = *static_cast<T*>(at);
         to.resize(v.size());
         if (!v.empty()) std::memcpy(to.data(), v.data(), v.size());
@@ -269,7 +269,8 @@ public:
     field_place member(void* at, std::string_view key, seen_fields& seen) const override {
         field_place place{&ignored, nullptr};
         for_each([&](std::size_t index, const auto& field) {
-            if (field.name != key) return false;
+            if (field.name.size() != key.size() || std::memcmp(field.name.data(), key.data(), key.size()) != 0)
+                return false;
             place = seen[index] ? field_place{} : place_of(static_cast<T*>(at)->*(field.member));
             seen[index] = true;
             return true;

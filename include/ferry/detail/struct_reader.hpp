@@ -9,6 +9,7 @@
 #include <ferry/message.hpp>
 #include <ferry/payload.hpp>
 
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -54,7 +55,7 @@ public:
     bool binary(bytes v, std::optional<std::uint64_t> subtype) {
         if (!enter()) return in_message_ ? pass_on(&builder::binary, std::move(v), subtype) : false;
         if (subtype && next_.target != &ignored) return refuse("an extension");
-        return next_.target->binary(next_.at, v) ? done() : refuse("a binary");
+        return next_.target->binary(next_.at, std::move(v)) ? done() : refuse("a binary");
     }
 
     bool begin_array(std::size_t items) {
@@ -69,14 +70,14 @@ public:
     bool end_map() { return in_message_ ? pass_on(&builder::end_map) : close(); }
 
     bool key(std::string_view v) {
-        if (in_message_) return inner_.key(v);
+        if (in_message_) return inner_->key(v);
         frame& in = stack_.back();
         in.key.assign(v);
         next_ = in.place.target->member(in.place.at, v, in.seen);
         return next_.target || fail("the key \"" + in.key + "\" occurs twice in " + where(stack_.size() - 1));
     }
     bool begin_key() {
-        if (in_message_) return inner_.begin_key();
+        if (in_message_) return inner_->begin_key();
         if (is_passed_over())
             next_ = stack_.back().place;
         else
@@ -84,7 +85,7 @@ public:
         return true;
     }
     bool end_key() {
-        if (in_message_) return inner_.end_key();
+        if (in_message_) return inner_->end_key();
         if (!is_passed_over()) --keys_;
         return true;
     }
@@ -98,6 +99,34 @@ private:
         std::size_t items = 0;  // of an array
         std::string key;        // of a map
         seen_fields seen{};
+    };
+
+    /// The innermost is at its back. The first few take no memory of their own.
+    class frames {
+    public:
+        bool empty() const noexcept { return size_ == 0; }
+        std::size_t size() const noexcept { return size_; }
+        frame& operator[](std::size_t i) { return i < near_.size() ? near_[i] : far_[i - near_.size()]; }
+        const frame& operator[](std::size_t i) const { return i < near_.size() ? near_[i] : far_[i - near_.size()]; }
+        frame& back() { return (*this)[size_ - 1]; }
+        const frame& back() const { return (*this)[size_ - 1]; }
+
+        void push(field_place place, bool map) {
+            if (size_ >= near_.size()) far_.emplace_back();
+            frame& added = (*this)[size_++];
+            added.place = place;
+            added.map = map;
+            added.items = 0;
+            added.seen = {};
+        }
+        void pop() {
+            if (size_-- > near_.size()) far_.pop_back();
+        }
+
+    private:
+        std::array<frame, 2> near_;
+        std::vector<frame> far_;
+        std::size_t size_ = 0;
     };
 
     bool is_passed_over() const { return stack_.back().place.target == &ignored; }
@@ -120,7 +149,7 @@ private:
         if (in_message_ || !find_place()) return false;
         next_ = next_.target->resolve(next_.at);
         in_message_ = next_.target->is_message();
-        if (in_message_) inner_ = builder();
+        if (in_message_) inner_.emplace();
         return !in_message_;
     }
 
@@ -131,18 +160,16 @@ private:
     }
     template <class... Arguments, class... Given>
     bool pass_on(bool (builder::*event)(Arguments...), Given&&... given) {
-        if (!(inner_.*event)(std::forward<Given>(given)...)) return fail(where() + ": " + inner_.problem());
-        if (!inner_.complete()) return true;
-        *static_cast<Message*>(next_.at) = inner_.take();
+        if (!((*inner_).*event)(std::forward<Given>(given)...)) return fail(where() + ": " + inner_->problem());
+        if (!inner_->complete()) return true;
+        *static_cast<Message*>(next_.at) = inner_->take();
         in_message_ = false;
         return done();
     }
 
     bool open(bool map) {
         if (stack_.size() >= max_message_depth) return fail("nested deeper than 512 levels");
-        stack_.emplace_back();
-        stack_.back().place = next_;
-        stack_.back().map = map;
+        stack_.push(next_, map);
         return true;
     }
 
@@ -151,7 +178,7 @@ private:
         if (auto lack = ended.place.target->missing(ended.items, ended.seen); !lack.empty()) {
             return fail(where(stack_.size() - 1) + " has " + lack);
         }
-        stack_.pop_back();
+        stack_.pop();
         return done();
     }
 
@@ -178,9 +205,9 @@ private:
     std::string where() const { return where(stack_.size()); }
 
     field_place next_;
-    std::vector<frame> stack_;
-    std::size_t keys_ = 0;  // that are being read
-    builder inner_;
+    frames stack_;
+    std::size_t keys_ = 0;          // that are being read
+    std::optional<builder> inner_;  // where a message is read, or was
     bool in_message_ = false;
     bool complete_ = false;
     std::string problem_;
