@@ -269,6 +269,7 @@ public:
     field_place member(void* at, std::string_view key, seen_fields& seen) const override {
         field_place place{&ignored, nullptr};
         for_each([&](std::size_t index, const auto& field) {
+            // The lengths of names are constants: compilers compare such bytes in place.
             if (field.name.size() != key.size() || std::memcmp(field.name.data(), key.data(), key.size()) != 0)
                 return false;
             place = seen[index] ? field_place{} : place_of(static_cast<T*>(at)->*(field.member));

@@ -276,7 +276,6 @@ private:
         grpc_client_link& link;
         effect_buffer<later>& kept;
         std::vector<std::shared_ptr<task_run>>& stopped;  // the user's functions run in their tokens
-        bool may_wait = false;                            // what is said
 
         template <class Effect>
         void operator()(Effect&& effect) {
@@ -307,8 +306,7 @@ private:
             kept.push(flush{std::move(call)});
         }
         void operator()(intake_effects::tell_receipt e) {
-            may_wait = e.may_wait;
-            say([&](auto& request) { wire::to_proto(e.what, *request.add_receipts()); });
+            say([&](auto& request) { wire::to_proto(e.what, *request.add_receipts()); }, e.may_wait);
         }
         void operator()(intake_effects::renew_leases e) {
             say([&](auto& request) { request.mutable_in_progress()->Add(e.tasks.begin(), e.tasks.end()); });
@@ -326,7 +324,7 @@ private:
             });
         }
         template <class Fill>
-        void say(Fill&& fill) {
+        void say(Fill&& fill, bool may_wait = false) {
             auto call = link.stream_.lock();
             if (!call) return;
             researcher::TaskRequest what;

@@ -286,7 +286,7 @@ private:
         lock.lock();
         reads_ = false;
         read_next();
-        if (request.receipts_size() > 0) write_next();  // what waited for one
+        if (!told_.empty() && told_.back().whole_size() > 0) write_next();  // a task that waited for a receipt
     }
 
     /// The first message.
