@@ -2,6 +2,7 @@
 // least work that could do. To measure a chunk size of your own, add it to the templates at the end.
 #include <ferry/chunk.hpp>
 #include <ferry/chunk_assembler.hpp>
+#include <ferry/detail/huge_pages.hpp>
 #include <ferry/payload.hpp>
 #include <ferry/wire.hpp>
 
@@ -99,11 +100,12 @@ void BM_assemble(benchmark::State& state) {
     state.SetBytesProcessed(state.iterations() * state.range(0));
 }
 
-/// One memcpy of the same bytes into fresh memory: the opponent of the one above.
+/// One memcpy of the same bytes into fresh memory, in pages of the same size: the opponent of the one above.
 void BM_memcpy_fresh(benchmark::State& state) {
     const auto content = some_bytes(static_cast<std::size_t>(state.range(0)));
     for (auto _ : state) {
         void* to = std::malloc(content.size());
+        ferry::detail::prefer_huge_pages(to, content.size());
         std::memcpy(to, content.data(), content.size());
         benchmark::DoNotOptimize(to);
         std::free(to);

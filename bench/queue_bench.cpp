@@ -5,6 +5,7 @@
 #include <ferry/chunk.hpp>
 #include <ferry/detail/alarm.hpp>
 #include <ferry/detail/effect_buffer.hpp>
+#include <ferry/detail/store_write.hpp>
 #include <ferry/dispatch.hpp>
 #include <ferry/retry.hpp>
 
@@ -45,11 +46,23 @@ class queue {
                                ferry::effects::update_task, ferry::effects::settle_task>;
 
     struct sink {
+        queue& of;
         ferry::detail::effect_buffer<later>& kept;
+        ferry::detail::effect_buffer<ferry::events::store_done>& stored;
         void operator()(ferry::effects::acquire_journal e) { kept.push(std::move(e)); }
-        void operator()(ferry::effects::append_task e) { kept.push(std::move(e)); }
-        void operator()(ferry::effects::update_task e) { kept.push(std::move(e)); }
-        void operator()(ferry::effects::settle_task e) { kept.push(std::move(e)); }
+        void operator()(ferry::effects::append_task e) { store(std::move(e)); }
+        void operator()(ferry::effects::update_task e) { store(std::move(e)); }
+        void operator()(ferry::effects::settle_task e) { store(std::move(e)); }
+        template <class Write>
+        void store(Write e) {
+            if constexpr (ferry::store_completes_inline<Store>) {
+                ferry::detail::write_to(of.store_, e, [&](ferry::store_status status) {
+                    stored.push(ferry::events::store_done{e.key, std::move(status)});
+                });
+            } else {
+                kept.push(std::move(e));
+            }
+        }
         void operator()(ferry::effects::ended<std::uint64_t*, int> e) { ++*e.ticket; }
         template <class Other>
         void operator()(Other&&) {}
@@ -59,10 +72,13 @@ public:
     template <class Event>
     void step(Event event) {
         ferry::detail::effect_buffer<later> effects;
+        ferry::detail::effect_buffer<ferry::events::store_done> stored;
         {
-            sink to{effects};
+            sink to{*this, effects, stored};
             const std::lock_guard lock(mutex_);
-            core_.step(std::move(event), now(), to);
+            const auto at = now();
+            core_.step(std::move(event), at, to);
+            stored.drain([&](ferry::events::store_done e) { core_.step(std::move(e), at, to); });
         }
         effects.perform([this](auto&& effect) { this->perform(effect); });
     }
@@ -92,9 +108,10 @@ private:
             step(ferry::events::journal_acquired{e.node, std::move(j)});
         });
     }
-    void perform(const ferry::effects::append_task& e) { store_.append(e.node, e.owner, e.task, done(e.key)); }
-    void perform(const ferry::effects::update_task& e) { store_.update(e.node, e.owner, e.task, done(e.key)); }
-    void perform(const ferry::effects::settle_task& e) { store_.settle(e.node, e.owner, e.order, done(e.key)); }
+    template <class Write>
+    void perform(const Write& e) {
+        ferry::detail::write_to(store_, e, done(e.key));
+    }
     auto done(ferry::task_key key) {
         return [this, key](ferry::store_status status) { step(ferry::events::store_done{key, std::move(status)}); };
     }

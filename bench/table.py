@@ -172,6 +172,7 @@ class Table:
         if few and many:
             self.pair("a send among 100,000 known nodes", many[0], few[0], 1.5, name="among 100")
             self.pair("    beside a plain hash map", many[0], "BM_plain_map/100000", None, name="map")
+            self.pair("    a plain hash map's own", "BM_plain_map/100000", "BM_plain_map/100", None, name="among 100")
             mine, plain = r.value(many[0], "bytes_a_node"), r.value("BM_plain_map/100000", "bytes_a_node")
             self.row("    memory a known node", f"{mine:.0f} B", f"map {plain:.0f} B", mine / plain, None)
         for what, text in (("BM_broadcast_to_known", "a broadcast to 100,000 nodes, a node"),

@@ -70,6 +70,21 @@ TEST(effect_buffer, destroys_its_effects_and_lets_them_take_steps) {
     EXPECT_EQ(next.begin(), next.end());
 }
 
+TEST(effect_buffer, drains_what_is_pushed_meanwhile_too) {
+    effect_buffer<int> buffer;
+    buffer.push(1);
+    buffer.push(2);
+    std::vector<int> seen;
+    buffer.drain([&](int each) {
+        seen.push_back(each);
+        for (int i = 0; each == 1 && i < 100; ++i) buffer.push(10);
+    });
+    EXPECT_EQ(seen.size(), 102u);
+    EXPECT_EQ(seen[1], 2);
+    EXPECT_EQ(seen.back(), 10);
+    EXPECT_THAT(all_of(buffer), ElementsAre());
+}
+
 TEST(effect_buffer, is_of_one_thread) {
     effect_buffer<int> here;
     here.push(1);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ferry/detail/crc32c.hpp>
+#include <ferry/detail/huge_pages.hpp>
 
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/slice.h>
@@ -71,7 +72,7 @@ private:
     bool done_ = false;
 };
 
-/// Puts chunks together. The buffer is malloc's, as ferry's is.
+/// Puts chunks together. The buffer is malloc's, with huge pages, as ferry's is.
 class assembler {
 public:
     assembler() = default;
@@ -119,6 +120,7 @@ private:
         received_ = 0;
         crc_ = 0;
         good_ = data_ != nullptr;
+        if (good_) ferry::detail::prefer_huge_pages(data_, head_.total);
     }
     void copy(run data) {
         if (!good_ || data.size() > head_.total - received_) return void(good_ = false);

@@ -17,6 +17,7 @@ namespace ferry {
 class memory_agent_store {
 public:
     using policy_category = agent_store_tag;
+    static constexpr bool completes_inline = true;
 
     memory_agent_store() = default;
     /// Takes over the journals; nobody may use `other` meanwhile.

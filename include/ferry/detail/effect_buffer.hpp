@@ -28,6 +28,16 @@ public:
     auto begin() { return effects_.begin(); }
     auto end() { return effects_.end(); }
 
+    /// Hands each to `take`, in order, and those that it pushes.
+    template <class Take>
+    void drain(Take&& take) {
+        for (std::size_t i = 0; i < effects_.size(); ++i) {
+            Effect each = std::move(effects_[i]);
+            take(std::move(each));
+        }
+        effects_.clear();
+    }
+
     /// For variants: hands each effect to `perform`, in order.
     template <class Perform>
     void perform(Perform&& perform) {

@@ -1,9 +1,13 @@
 // layer 0
 // Memory that grows without being zeroed, and becomes a `bytes` in the end. Growth is realloc's: for large blocks the
-// kernel moves pages, not data.
+// kernel moves pages, not data. Large ones ask for huge pages: a first touch of small ones costs several times what copying
+// into them does.
 #pragma once
 
+#include <ferry/detail/huge_pages.hpp>
 #include <ferry/payload.hpp>
+
+#include <malloc.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -68,6 +72,7 @@ private:
         if (!moved) return false;
         data_ = static_cast<std::uint8_t*>(moved);
         capacity_ = to;
+        prefer_huge_pages(data_, ::malloc_usable_size(data_));
         return true;
     }
 

@@ -13,6 +13,7 @@
 #include <ferry/detail/grpc_server_calls.hpp>
 #include <ferry/detail/message_log.hpp>
 #include <ferry/detail/random_seed.hpp>
+#include <ferry/detail/store_write.hpp>
 #include <ferry/dispatch.hpp>
 #include <ferry/identity.hpp>
 #include <ferry/message.hpp>
@@ -108,7 +109,7 @@ public:
                                     how.keep_while_disconnected,
                                     std::move(label),
                                     how.urgent};
-        run([&](auto& core, auto& sink) { made->set_key(core.step(std::move(e), now(), sink)); });
+        run([&](auto& core, instant at, auto& sink) { made->set_key(core.step(std::move(e), at, sink)); });
         return made;
     }
 
@@ -143,9 +144,9 @@ public:
 
     /// Lets what is under way come to its end; false where the deadline came first.
     bool drain(std::chrono::steady_clock::time_point deadline) {
-        run([&](auto& core, auto& sink) {
+        run([&](auto& core, instant at, auto& sink) {
             stopping_ = true;
-            core.step(events::stop_requested{}, now(), sink);
+            core.step(events::stop_requested{}, at, sink);
         });
         nodes_changed_.notify_all();
         {
@@ -279,10 +280,24 @@ private:
     struct sink {
         grpc_server_core& server;
         effect_buffer<later>& kept;
+        effect_buffer<events::store_done>& stored;
 
         template <class Effect>
         void operator()(Effect&& effect) {
             kept.push(std::forward<Effect>(effect));
+        }
+        void operator()(effects::append_task e) { store(std::move(e)); }
+        void operator()(effects::update_task e) { store(std::move(e)); }
+        void operator()(effects::settle_task e) { store(std::move(e)); }
+        template <class Write>
+        void store(Write e) {
+            if constexpr (store_completes_inline<Store>) {
+                write_to(server.store_, e, [&](store_status status) {
+                    stored.push(events::store_done{e.key, std::move(status)});
+                });
+            } else {
+                kept.push(std::move(e));
+            }
         }
         void operator()(effects::send_part<call> e) {
             e.call->queue(e.content, e.part, e.head);
@@ -336,16 +351,19 @@ private:
 
     template <class Event>
     void post_event(Event&& event) {
-        run([&](auto& core, auto& to) { core.step(std::forward<Event>(event), now(), to); });
+        run([&](auto& core, instant at, auto& to) { core.step(std::forward<Event>(event), at, to); });
     }
 
     template <class Step>
     void run(Step&& step) {
         effect_buffer<later> kept;
+        effect_buffer<events::store_done> stored;
         {
-            sink effects{*this, kept};
+            sink effects{*this, kept, stored};
             const std::lock_guard lock(mutex_);
-            step(dispatch_, effects);
+            const auto at = now();
+            step(dispatch_, at, effects);
+            stored.drain([&](events::store_done e) { dispatch_.step(std::move(e), at, effects); });
         }
         kept.perform([this](auto&& effect) { this->perform(std::move(effect)); });
     }
@@ -370,9 +388,9 @@ private:
             if (const auto self = weak.lock()) self->post_event(events::journal_acquired{node, std::move(journal)});
         });
     }
-    void perform(effects::append_task e) { store_.append(e.node, e.owner, e.task, stored(e.key)); }
-    void perform(effects::update_task e) { store_.update(e.node, e.owner, e.task, stored(e.key)); }
-    void perform(effects::settle_task e) { store_.settle(e.node, e.owner, e.order, stored(e.key)); }
+    void perform(const effects::append_task& e) { write_to(store_, e, stored(e.key)); }
+    void perform(const effects::update_task& e) { write_to(store_, e, stored(e.key)); }
+    void perform(const effects::settle_task& e) { write_to(store_, e, stored(e.key)); }
     void perform(const effects::warning& e) { log_.warn(e.text); }
     void perform(const debug_note& e) { log_.debug(e.text); }
     void perform(effects::wake_at e) { alarm_.at(e.when); }

@@ -1,0 +1,57 @@
+#include <ferry/detail/growing_buffer.hpp>
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <fstream>
+#include <string>
+
+namespace {
+
+using ferry::detail::growing_buffer;
+
+/// The bounds of the mapping that an address is in.
+struct mapping {
+    std::uint64_t begin = 0, end = 0;
+};
+
+mapping mapping_of(const void* address) {
+    const auto at = reinterpret_cast<std::uintptr_t>(address);
+    std::ifstream maps("/proc/self/maps");
+    for (std::string line; std::getline(maps, line);) {
+        const auto dash = line.find('-');
+        const mapping m{std::stoull(line.substr(0, dash), nullptr, 16),
+                        std::stoull(line.substr(dash + 1), nullptr, 16)};
+        if (m.begin <= at && at < m.end) return m;
+    }
+    return {};
+}
+
+TEST(growing_buffer, stays_one_mapping_so_that_growth_can_move_it) {
+    constexpr std::uint64_t mb = 1 << 20;
+    growing_buffer buffer;
+    for (std::uint64_t size = 40 * mb; size <= 160 * mb; size *= 2) {
+        ASSERT_TRUE(buffer.ensure(size, size));
+        const auto first = mapping_of(buffer.data());
+        EXPECT_LE(reinterpret_cast<std::uintptr_t>(buffer.data()) + buffer.capacity(), first.end) << size;
+        EXPECT_EQ(first.begin, mapping_of(reinterpret_cast<const std::uint64_t*>(buffer.data()) - 1).begin) << size;
+    }
+}
+
+TEST(growing_buffer, keeps_its_bytes_where_it_grows) {
+    growing_buffer buffer;
+    ASSERT_TRUE(buffer.ensure(20'000'000, 20'000'000));
+    for (std::uint64_t i = 0; i < 20'000'000; i += 4096) buffer.data()[i] = static_cast<std::uint8_t>(i / 4096);
+    ASSERT_TRUE(buffer.ensure(70'000'000, 70'000'000));
+    const auto out = buffer.release(20'000'000);
+    for (std::uint64_t i = 0; i < 20'000'000; i += 4096) ASSERT_EQ(out.data()[i], static_cast<std::uint8_t>(i / 4096));
+}
+
+TEST(growing_buffer, has_what_is_needed_where_what_is_wanted_is_too_much) {
+    growing_buffer buffer;
+    ASSERT_TRUE(buffer.ensure(100, std::uint64_t{1} << 60));
+    EXPECT_GE(buffer.capacity(), 100u);
+    EXPECT_LT(buffer.capacity(), 1000u);
+}
+
+}  // namespace
