@@ -42,8 +42,9 @@ class queue {
         using chunk_size = ferry::max_message_bytes_length<>;
     };
     using core_type = ferry::dispatch<types>;
+    using released = ferry::effects::released<std::shared_ptr<const ferry::payload>>;
     using later = std::variant<ferry::effects::acquire_journal, ferry::effects::append_task,
-                               ferry::effects::update_task, ferry::effects::settle_task>;
+                               ferry::effects::update_task, ferry::effects::settle_task, released>;
 
     struct sink {
         queue& of;
@@ -53,15 +54,10 @@ class queue {
         void operator()(ferry::effects::append_task e) { store(std::move(e)); }
         void operator()(ferry::effects::update_task e) { store(std::move(e)); }
         void operator()(ferry::effects::settle_task e) { store(std::move(e)); }
+        void operator()(released e) { kept.push(std::move(e)); }
         template <class Write>
         void store(Write e) {
-            if constexpr (ferry::store_completes_inline<Store>) {
-                ferry::detail::write_to(of.store_, e, [&](ferry::store_status status) {
-                    stored.push(ferry::events::store_done{e.key, std::move(status)});
-                });
-            } else {
-                kept.push(std::move(e));
-            }
+            ferry::detail::write_or_keep(of.store_, std::move(e), kept, stored);
         }
         void operator()(ferry::effects::ended<std::uint64_t*, int> e) { ++*e.ticket; }
         template <class Other>
@@ -108,6 +104,7 @@ private:
             step(ferry::events::journal_acquired{e.node, std::move(j)});
         });
     }
+    void perform(const released&) {}
     template <class Write>
     void perform(const Write& e) {
         ferry::detail::write_to(store_, e, done(e.key));

@@ -187,6 +187,26 @@ struct forgets_attempts : sound_store {
     }
 };
 
+struct gives_tasks_other_ids : sound_store {
+    static constexpr auto fails_in = "tasks_come_back_with_every_field";
+
+    void acquire(const std::string& node, acquired done) override {
+        acquire_and(node, done, [](acquired_journal& journal) {
+            for (auto& task : journal.tasks) task.id &= 0xffffffffU;
+        });
+    }
+};
+
+struct forgets_what_is_urgent : sound_store {
+    static constexpr auto fails_in = "tasks_come_back_with_every_field";
+
+    void acquire(const std::string& node, acquired done) override {
+        acquire_and(node, done, [](acquired_journal& journal) {
+            for (auto& task : journal.tasks) task.urgent = false;
+        });
+    }
+};
+
 struct forgets_who_wants_a_reply : sound_store {
     static constexpr auto fails_in = "tasks_come_back_with_every_field";
 
@@ -236,6 +256,7 @@ public:
         acquire_and(node, done, [&](acquired_journal& journal) {
             const std::lock_guard lock(mutex_);
             for (auto& task : journal.tasks) {
+                if (!task.content) continue;
                 auto& open = open_[{node, task.order}];
                 if (!open) open = std::make_shared<std::atomic<bool>>(true);
                 task.content = std::make_shared<const ferry::payload>(std::make_shared<source>(task.content, open));
@@ -393,6 +414,25 @@ struct never_tells_of_refusals : sound_store {
             if (status.code == errc::ok) done(status);
         });
     }
+};
+
+/// One operation is told by a thread of its own.
+class only_says_that_it_completes_inline : public sound_store {
+public:
+    static constexpr auto fails_in = "a_store_that_completes_inline_has_told_on_return";
+    static constexpr bool completes_inline = true;
+
+    void settle(const std::string& node, epoch owner, std::uint64_t order, written done) override {
+        const std::lock_guard lock(mutex_);
+        threads_.emplace_back([=, this, done = std::move(done)] {
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+            sound_store::settle(node, owner, order, done);
+        });
+    }
+
+private:
+    std::mutex mutex_;
+    std::vector<std::jthread> threads_;  // the last member: they are waited for before the journals go
 };
 
 class tells_under_its_lock : public sound_store {

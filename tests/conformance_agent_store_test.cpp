@@ -28,6 +28,7 @@ public:
         locked([&] {
             store_.acquire(node, [this, done = std::move(done)](ferry::acquired_journal journal) {
                 for (auto& task : journal.tasks) {
+                    if (!task.content) continue;
                     task.content = std::make_shared<const ferry::payload>(std::make_shared<source>(task.content));
                 }
                 told_.push_back([done, journal = std::move(journal)] { done(journal); });

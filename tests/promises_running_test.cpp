@@ -265,6 +265,43 @@ TEST(promise_8_user_code, may_call_back_into_the_server_from_on_done_concurrent)
     EXPECT_TRUE(comes(used.get_future()));
 }
 
+/// Whether the server answers, from another thread, at the end of what it was to send.
+struct last_words {
+    explicit last_words(ferry::grpc_server& s) : server(s) {}
+    ~last_words() {
+        auto pending = std::async(std::launch::async, [&] { return server.pending().size(); });
+        if (pending.wait_for(5s) == std::future_status::timeout) ++unanswered;
+        ++gone;
+    }
+
+    static inline std::atomic<int> gone{0}, unanswered{0};
+    ferry::grpc_server& server;
+    const ferry::bytes data = some_bytes(200'000);
+};
+
+TEST(promise_8_user_code, may_call_back_into_the_server_where_what_was_sent_is_destroyed_concurrent) {
+    server_and_node pair;
+    last_words::gone = last_words::unanswered = 0;
+    const auto message = [&] {
+        const auto owner = std::make_shared<last_words>(pair.server);
+        return ferry::message{{"data", ferry::bytes::borrow({owner->data.data(), owner->data.size()}, owner)}};
+    };
+    EXPECT_EQ(pair.server.send(message(), "node").wait().kind, outcome_kind::taken);
+    EXPECT_TRUE(soon([] { return last_words::gone == 1; }));
+    EXPECT_TRUE(pair.server.request(message(), "node").get());
+    EXPECT_TRUE(soon([] { return last_words::gone == 2; }));
+    EXPECT_EQ(pair.server.send(message(), "nobody").wait().kind, outcome_kind::node_unknown);
+    EXPECT_TRUE(soon([] { return last_words::gone == 3; }));
+    pair.node->stop();
+    auto left = pair.server.send(message(), "node");
+    left.cancel();
+    EXPECT_EQ(left.wait().kind, outcome_kind::cancelled);
+    EXPECT_TRUE(soon([] { return last_words::gone == 4; }));
+    pair.server.send(message(), "node");
+    pair.server.stop(0ms);
+    EXPECT_EQ(last_words::unanswered, 0);
+}
+
 TEST(promise_8_user_code, may_stop_the_server_from_on_message_concurrent) {
     ferry::grpc_server* server = nullptr;
     const auto stopped = std::make_shared<std::promise<void>>();  // the thread outlives the server

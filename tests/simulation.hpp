@@ -411,7 +411,8 @@ private:
             out = std::make_shared<const ferry::payload>(std::shared_ptr<const ferry::payload_source>(std::move(from)));
         }
         contents_.push_back(out);  // kept, so that no address comes twice
-        return out;
+        const auto gone = [this](const void*) { check(!in_step_, "a content is destroyed within a step"); };
+        return {out.get(), gone};
     }
 
     // --- the network ---------------------------------------------------------------------------------------------------
@@ -533,7 +534,10 @@ private:
     template <class Event>
     void feed(Event&& event) {
         if (tracing()) trace("server <- " + describe(event));
+        in_step_ = true;
         server_->step(std::forward<Event>(event), time_.now, to_server_sink_);
+        in_step_ = false;
+        released_.clear();
     }
 
     void start_server() {
@@ -724,6 +728,10 @@ private:
                 if (w.server_up_ && w.server_life_ == life) w.feed(ferry::events::unclaimed_handled{});
             });
         }
+        void operator()(ferry::effects::released<std::shared_ptr<const ferry::payload>> e) {
+            s.released_.push_back(std::move(e.what));
+        }
+        void operator()(const ferry::effects::released<int>&) {}
         void operator()(const ferry::effects::acquire_journal& e) {
             if (s.tracing()) s.trace("server -> acquire " + e.node);
             s.store_.acquire(e.node, [&w = s, node = e.node](ferry::acquired_journal j) {
@@ -1455,6 +1463,7 @@ private:
     std::string describe(const ferry::intake_events::stop_forced&) { return "stop now"; }
 
     simulation_result result_;
+    bool in_step_ = false;
     bool durable_;
     tracer trace_;
     dice chance_;
@@ -1474,6 +1483,7 @@ private:
     int server_life_ = 0;
     bool server_up_ = false, server_stopping_ = false, server_streams_ = true;
     std::unique_ptr<server_core> server_;
+    std::vector<std::shared_ptr<const ferry::payload>> released_;
     server_sink to_server_sink_{*this};
     std::optional<time_point> server_wake_;
     int server_wakes_now_ = 0;

@@ -45,6 +45,7 @@ inline task_options request(std::string id) { return {.request_id = std::move(id
 /// What outlives a server: the store, and which payload was sent for which ticket.
 template <class Store>
 struct disk {
+    bool in_step = false;
     Store store;
     std::map<const ferry::payload*, int> tickets;
     std::vector<std::shared_ptr<const ferry::payload>> payloads;  // kept, so that no address comes twice
@@ -219,10 +220,7 @@ public:
 
     int send(task_options options = {}, const std::string& node = "n") {
         const int ticket = ++kept->last_ticket;
-        const std::vector<std::uint8_t> content(options.size, 'x');
-        auto encoded = std::make_shared<const ferry::payload>(ferry::bytes::copy(content));
-        kept->tickets[encoded.get()] = ticket;
-        kept->payloads.push_back(encoded);
+        auto encoded = make_content(std::vector<std::uint8_t>(options.size, 'x'), ticket);
         feed(ferry::events::submitted<int>{node, std::move(encoded), options.request_id, options.wants_reply, ticket,
                                            options.expires_after, options.reply_within, options.keep_while_disconnected,
                                            options.label, options.urgent},
@@ -233,11 +231,7 @@ public:
     /// Node `from` sends a message to node `to`; its end is told to ticket 0. Returns the call, see `answers`.
     int forward(const std::string& from, const std::string& to, std::size_t size = 1) {
         const int call = ++last_reply_;
-        const std::vector<std::uint8_t> content(size, 'f');
-        auto encoded = std::make_shared<const ferry::payload>(ferry::bytes::copy(content));
-        kept->tickets[encoded.get()] = 0;
-        kept->payloads.push_back(encoded);
-        ferry::events::submitted<int> task{to, std::move(encoded)};
+        ferry::events::submitted<int> task{to, make_content(std::vector<std::uint8_t>(size, 'f'), 0)};
         task.expires_after = std::chrono::hours(1);
         feed(ferry::events::forward_arrived<int, int>{call, from, std::move(task)});
         return call;
@@ -370,10 +364,21 @@ private:
         open_polls.erase(call);
     }
 
+    /// Whoever holds it lets it go outside of a step, as a server is locked in one.
+    std::shared_ptr<const ferry::payload> make_content(std::vector<std::uint8_t> content, int ticket) {
+        auto encoded = std::make_shared<const ferry::payload>(ferry::bytes::own(std::move(content)));
+        kept->tickets[encoded.get()] = ticket;
+        kept->payloads.push_back(encoded);
+        const auto gone = [&in_step = kept->in_step, ticket](const void*) {
+            EXPECT_FALSE(in_step) << "the content of " << ticket << " is destroyed within a step";
+        };
+        return {encoded.get(), gone};
+    }
+
     template <class Event, class Then>
     void feed(Event event, Then&& then) {
-        EXPECT_FALSE(in_step_) << "a step within a step";
-        in_step_ = true;
+        EXPECT_FALSE(kept->in_step) << "a step within a step";
+        kept->in_step = true;
         if constexpr (std::same_as<Event, ferry::events::submitted<int>>) {
             const int ticket = event.ticket;
             const auto key = core.step(std::move(event), now, sink_);
@@ -382,7 +387,8 @@ private:
         } else {
             core.step(std::move(event), now, sink_);
         }
-        in_step_ = false;
+        kept->in_step = false;
+        released_.clear();
         settle();
     }
     template <class Event>
@@ -411,9 +417,10 @@ private:
             if (!arrived_.empty()) {
                 const auto next = std::move(arrived_.front());
                 arrived_.pop_front();
-                in_step_ = true;
+                kept->in_step = true;
                 next();
-                in_step_ = false;
+                kept->in_step = false;
+                released_.clear();
             } else if (!held_ && !todo_.empty()) {
                 const auto next = std::move(todo_.front());
                 todo_.pop_front();
@@ -560,6 +567,10 @@ private:
         }
         void operator()(ferry::effects::progressed<int> e) { w.progress[e.ticket].push_back(e.sent); }
         void operator()(ferry::effects::unclaimed_reply<std::string> e) { w.unclaimed.push_back(e.reply); }
+        void operator()(ferry::effects::released<std::shared_ptr<const ferry::payload>> e) {
+            w.released_.push_back(std::move(e.what));
+        }
+        void operator()(const ferry::effects::released<std::string>&) {}
         void operator()(ferry::effects::acquire_journal e) {
             w.todo_.push_back([&world = w, e = std::move(e)] {
                 if (auto fault = world.planned(store_op::acquire)) return world.acquired(e.node, {*fault, 0, {}});
@@ -594,7 +605,7 @@ private:
     };
 
     sink sink_{*this};
-    bool in_step_ = false;
+    std::vector<std::shared_ptr<const ferry::payload>> released_;
     bool settling_ = false;
     bool held_ = false;
     bool late_ = false;

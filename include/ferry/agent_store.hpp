@@ -27,9 +27,9 @@ struct task_record {
     bool urgent = false;                             ///< it goes in the urgent lane
     std::string request_id;                          ///< the message's own, or empty
     bool wants_reply = false;                        ///< it ends with the reply, not when it is taken
-    std::shared_ptr<const payload> content;          ///< the encoded message; a store may give it back as a source
+    std::shared_ptr<const payload> content;          ///< the encoded message, or a source of it; see `taken`
     int attempts = 0;                                ///< deliveries begun so far
-    bool taken = false;                              ///< the node has it, and a reply is still awaited
+    bool taken = false;                              ///< the node has it, and a reply is awaited: no content is needed
     std::chrono::system_clock::time_point accepted;  ///< when `send` was called
     std::chrono::system_clock::time_point expires;   ///< while still queued then, it is given up
 };
@@ -86,8 +86,9 @@ concept settle = requires(S& s, const std::string& node, epoch owner, std::uint6
 /// `done` is called exactly once: before the function returns, or later, from any thread. The functions are called from
 /// several threads at once; they must not throw, and must not block for long. Operations on one task never overlap; those
 /// on different tasks may, and may end in any order, and `done` may begin another. Any write with an epoch that is not the
-/// newest, or to a journal that was never acquired, ends in `ownership_lost` and changes nothing. An `update` keeps the
-/// content, and may come without it. Whoever holds a content may read it after the task is settled.
+/// newest, or to a journal that was never acquired, ends in `ownership_lost` and changes nothing. An `update` may
+/// come without the content, and keeps it, until one says `taken`: from then on, which is for good, the store may give the
+/// content up. Whoever holds a content may read it after the task is settled.
 template <class S>
 concept agent_store = policy_of<S, agent_store_tag> && provides::acquire<S> && provides::append<S> &&
     provides::update<S> && provides::settle<S>;

@@ -44,7 +44,9 @@ namespace ferry {
 /// `reply_call`, `ticket` (a sender's interest) and `reply`; and what it uses: `retry` and `chunk_size`.
 ///
 /// `step(event, now, sink)` calls `sink(effect)` for each effect, in order. The sink must not call `step` before it has
-/// returned. Effects hold references into the core where they hold a reference: use them before the step ends.
+/// returned. Effects hold references into the core where they hold a reference: use them before the step ends. What the core has
+/// no use for, of users' contents and replies, is left in the event, or comes out by `effects::released`: none is destroyed
+/// in a step.
 template <class Types>
 class dispatch {
 public:
@@ -64,7 +66,7 @@ public:
 
     /// Returns the task's key, or 0 where it has ended already.
     template <class Sink>
-    task_key step(events::submitted<ticket> e, instant now, Sink&& sink) {
+    task_key step(events::submitted<ticket>&& e, instant now, Sink&& sink) {
         const auto refuse = [&](outcome_kind kind, errc reason, std::string text) {
             sink(effects::ended<ticket, reply>{
                 std::move(e.ticket), {kind, reason, std::move(text), 0}, std::nullopt, e.node});
@@ -183,7 +185,7 @@ public:
     }
 
     template <class Sink>
-    void step(events::reply_arrived<reply_call, reply> e, instant now, Sink&& sink) {
+    void step(events::reply_arrived<reply_call, reply>&& e, instant now, Sink&& sink) {
         node* n = nodes_.find(e.node);
         if (!n) return refuse_stranger(std::move(e.call), e.node, sink);
         replies_.arrived(*n, std::move(e), sink);
@@ -193,7 +195,7 @@ public:
 
     /// A full queue is told to the sender; a node that nobody knows is not its business.
     template <class Sink>
-    void step(events::forward_arrived<reply_call, ticket> e, instant now, Sink&& sink) {
+    void step(events::forward_arrived<reply_call, ticket>&& e, instant now, Sink&& sink) {
         node* const from = nodes_.find(e.from);
         if (!from) return refuse_stranger(std::move(e.call), e.from, sink);
         if (replies_.known(*from, e.call, e.number, sink)) return;
@@ -235,7 +237,7 @@ public:
     }
 
     template <class Sink>
-    void step(events::journal_acquired e, instant now, Sink&& sink) {
+    void step(events::journal_acquired&& e, instant now, Sink&& sink) {
         node* n = nodes_.find(e.node);
         if (!n || !std::exchange(n->acquiring, false)) return;
         if (const auto& status = e.journal.status; status.code == errc::ok) {

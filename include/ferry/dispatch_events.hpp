@@ -263,6 +263,13 @@ struct unclaimed_reply {
     Reply reply;
 };
 
+/// The core is done with a task's content, or with a reply. The last reference to it may be this one, and letting that go may
+/// run users' code: it is for when the core is unlocked.
+template <class What>
+struct released {
+    What what;
+};
+
 struct acquire_journal {
     std::string node;
 };

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <ferry/agent_store.hpp>
+#include <ferry/payload.hpp>
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <unordered_map>
@@ -13,7 +15,8 @@
 
 namespace ferry {
 
-/// Keeps journals in memory, for as long as the store lives. Safe to use from several threads.
+/// Keeps journals in memory, for as long as the store lives. Safe to use from several threads. Contents are let go outside of
+/// its lock.
 class memory_agent_store {
 public:
     using policy_category = agent_store_tag;
@@ -38,23 +41,29 @@ public:
 
     template <class Done>
     void append(const std::string& node, epoch owner, const task_record& task, Done&& done) {
-        std::forward<Done>(done)(
-            write(node, owner, [&](journal& kept) { kept.tasks.insert_or_assign(task.order, task); }));
+        task_record before;
+        std::forward<Done>(done)(write(node, owner, [&](journal& kept) {
+            const auto [at, added] = kept.tasks.try_emplace(task.order, task);
+            if (!added) before = std::exchange(at->second, task);
+        }));
     }
 
     template <class Done>
     void update(const std::string& node, epoch owner, const task_record& task, Done&& done) {
+        std::shared_ptr<const payload> gone;
         std::forward<Done>(done)(write(node, owner, [&](journal& kept) {
             if (const auto found = kept.tasks.find(task.order); found != kept.tasks.end()) {
                 found->second.attempts = task.attempts;
                 found->second.taken = task.taken;
+                if (task.taken) gone.swap(found->second.content);
             }
         }));
     }
 
     template <class Done>
     void settle(const std::string& node, epoch owner, std::uint64_t order, Done&& done) {
-        std::forward<Done>(done)(write(node, owner, [&](journal& kept) { kept.tasks.erase(order); }));
+        decltype(journal::tasks)::node_type gone;
+        std::forward<Done>(done)(write(node, owner, [&](journal& kept) { gone = kept.tasks.extract(order); }));
     }
 
 private:

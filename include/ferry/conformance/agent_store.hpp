@@ -40,6 +40,20 @@ TYPED_TEST_P(agent_store_suite, each_operation_ends_once) {
     this->finish();
 }
 
+// What a store says by `completes_inline`; others may take their time.
+TYPED_TEST_P(agent_store_suite, a_store_that_completes_inline_has_told_on_return) {
+    const auto owner = this->acquire("node").owner;
+    const auto began = [&](const awaited<store_status>& operation) {
+        if (store_completes_inline<TypeParam>) {
+            EXPECT_EQ(operation.calls(), 1);
+        }
+        EXPECT_EQ(this->code(operation), errc::ok);
+    };
+    began(this->begin_append("node", owner, some_task(1)));
+    began(this->begin_update("node", owner, some_task(1)));
+    began(this->begin_settle("node", owner, 1));
+}
+
 // The core may go on as soon as it is told. A store that calls `done` under its lock would wait for itself then.
 TYPED_TEST_P(agent_store_suite, another_operation_may_begin_inside_done) {
     struct shared {
@@ -155,8 +169,9 @@ REGISTER_TYPED_TEST_SUITE_P(agent_store_suite, a_new_journal_is_empty, epochs_ri
                             content_comes_back_byte_by_byte, content_can_be_read_when_its_task_is_settled,
                             tasks_come_back_by_rising_order, an_update_changes_attempts_and_taken_only,
                             a_settled_task_never_comes_back, an_operation_may_come_again, many_tasks, nodes_are_apart,
-                            each_operation_ends_once, another_operation_may_begin_inside_done,
-                            concurrent_operations_on_different_tasks, concurrent_owners_get_epochs_of_their_own,
-                            concurrent_nodes_do_not_meet, concurrent_writes_are_in_the_new_owners_journal_or_fail);
+                            each_operation_ends_once, a_store_that_completes_inline_has_told_on_return,
+                            another_operation_may_begin_inside_done, concurrent_operations_on_different_tasks,
+                            concurrent_owners_get_epochs_of_their_own, concurrent_nodes_do_not_meet,
+                            concurrent_writes_are_in_the_new_owners_journal_or_fail);
 
 }  // namespace ferry::conformance

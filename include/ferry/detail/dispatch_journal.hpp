@@ -15,11 +15,13 @@
 #include <ferry/error.hpp>
 #include <ferry/growing_pause.hpp>
 #include <ferry/outcome.hpp>
+#include <ferry/payload.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -86,6 +88,7 @@ public:
     template <class Sink>
     void abandon(Sink& sink) {
         for (auto& [key, t] : tasks_) {
+            release(t, sink);
             if (!t.is_over()) {
                 t.how = {outcome_kind::stopped, errc::stopped, "the server was stopped first", t.record.attempts};
             }
@@ -116,7 +119,7 @@ public:
         } else {
             t.taken_unnoted = true;
         }
-        t.record.content.reset();
+        release(t, sink);
     }
 
     template <class Sink>
@@ -168,7 +171,7 @@ public:
     /// Makes the node's tasks what its journal says, which another server may have owned meanwhile. What waits to be stored
     /// goes behind it.
     template <class Sink>
-    void take_over(node& n, acquired_journal journal, instant now, Sink& sink) {
+    void take_over(node& n, acquired_journal&& journal, instant now, Sink& sink) {
         auto held = held_by_order(n);
         n.owned = true;
         n.owner = journal.owner;
@@ -245,6 +248,7 @@ private:
         if (same) n.close_request(*same);
         task& t = same ? *same : add(n, now.steady);
         record.wants_reply |= t.record.wants_reply;
+        release(t, sink);
         t.record = std::move(record);
         t.accepted = now.steady - (now.system - t.record.accepted);
         t.expires = later(now.steady, t.record.expires - now.system);
@@ -253,7 +257,7 @@ private:
         t.interrupted = t.record.attempts > 0;
         t.interruption = errc::stream_broken;
         n.open_request(t);
-        if (t.record.taken) return t.record.content.reset();  // it is never sent again
+        if (t.record.taken) return release(t, sink);  // it is never sent again
         n.enter_lane(t);
         nodes_.arm(n, t.expires, sink);
     }
@@ -281,7 +285,7 @@ private:
             tell(t, sink);
             answer(t, errc::ok, {}, sink);
             t.state = task_state::reported;
-            t.record.content.reset();
+            release(t, sink);
             --settling_;
             --open_;
         }
@@ -289,6 +293,13 @@ private:
             t.owner->unsettled.push_back(&t);
         } else {
             tasks_.erase(t.key);
+        }
+    }
+
+    template <class Sink>
+    static void release(task& t, Sink& sink) {
+        if (t.record.content) {
+            sink(effects::released<std::shared_ptr<const payload>>{std::exchange(t.record.content, nullptr)});
         }
     }
 

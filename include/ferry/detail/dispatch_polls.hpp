@@ -12,6 +12,7 @@
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
 #include <ferry/outcome.hpp>
+#include <ferry/payload.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -134,6 +135,7 @@ public:
         --carrying_;
         if (n.current == over->on) n.current = call{};
         nodes_.poll_over(n, now, sink);
+        sink(effects::released<std::shared_ptr<const payload>>{std::move(over->content)});
         return over;
     }
 

@@ -59,7 +59,10 @@ public:
     template <class Sink>
     void take_early(node& n, Sink& sink) {
         for (auto& each : std::exchange(n.early_replies, {})) {
-            if (known(n, each.call, each.number, sink)) continue;
+            if (known(n, each.call, each.number, sink)) {
+                sink(effects::released<reply>{std::move(each.content)});
+                continue;
+            }
             take(n, std::move(each.call), each.request_id, std::move(each.content), each.number, sink);
         }
     }
@@ -68,6 +71,7 @@ public:
     void refuse_early(node& n, errc reason, const std::string& text, Sink& sink) {
         for (auto& each : std::exchange(n.early_replies, {})) {
             sink(effects::answer_reply<reply_call>{std::move(each.call), reason, text});
+            sink(effects::released<reply>{std::move(each.content)});
         }
     }
 
@@ -116,7 +120,7 @@ public:
 private:
     /// A reply that ends a task is answered once that is settled: until then its node keeps it.
     template <class Sink>
-    void take(node& n, reply_call from, const std::string& request_id, reply content, std::uint64_t number,
+    void take(node& n, reply_call from, const std::string& request_id, reply&& content, std::uint64_t number,
               Sink& sink) {
         task* t = n.request(request_id);
         const bool wanted = t && t->reply_due;

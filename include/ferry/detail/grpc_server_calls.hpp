@@ -95,11 +95,13 @@ private:
     }
 
     void OnWriteDone(bool ok) override {
-        const auto self = [this] {
+        grpc::ByteBuffer sent;  // goes without the lock: users' code may run then
+        const auto self = [&] {
             const std::lock_guard lock(mutex_);
-            out_.Clear();
+            sent.Swap(&out_);
             return self_;
         }();
+        sent.Clear();
         if (ok) {
             self->host_->range_sent(self);
         } else {

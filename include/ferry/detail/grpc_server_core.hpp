@@ -263,6 +263,12 @@ private:
     struct debug_note {
         std::string text;
     };
+    struct spent {
+        ticket of;
+    };
+    struct refused_reply {
+        std::unique_ptr<message_type> what;
+    };
     struct unhandled_reply {
         std::string node;
     };
@@ -273,7 +279,8 @@ private:
     using later = std::variant<effects::send_range<call>, flush, effects::end_poll<call>,
                                effects::answer_reply<std::shared_ptr<reply_source>>, effects::acquire_journal,
                                effects::append_task, effects::update_task, effects::settle_task, effects::warning,
-                               effects::wake_at, debug_note, undelivered_forward, unhandled_reply>;
+                               effects::wake_at, effects::released<std::shared_ptr<const payload>>, spent,
+                               refused_reply, debug_note, undelivered_forward, unhandled_reply>;
 
     /// Keeps what reaches out of the server until the core is unlocked. What only enters a queue is done at once, so that
     /// it keeps the core's order.
@@ -286,19 +293,9 @@ private:
         void operator()(Effect&& effect) {
             kept.push(std::forward<Effect>(effect));
         }
-        void operator()(effects::append_task e) { store(std::move(e)); }
-        void operator()(effects::update_task e) { store(std::move(e)); }
-        void operator()(effects::settle_task e) { store(std::move(e)); }
-        template <class Write>
-        void store(Write e) {
-            if constexpr (store_completes_inline<Store>) {
-                write_to(server.store_, e, [&](store_status status) {
-                    stored.push(events::store_done{e.key, std::move(status)});
-                });
-            } else {
-                kept.push(std::move(e));
-            }
-        }
+        void operator()(effects::append_task e) { write_or_keep(server.store_, std::move(e), kept, stored); }
+        void operator()(effects::update_task e) { write_or_keep(server.store_, std::move(e), kept, stored); }
+        void operator()(effects::settle_task e) { write_or_keep(server.store_, std::move(e), kept, stored); }
         void operator()(effects::send_part<call> e) {
             e.call->queue(e.content, e.part, e.head);
             kept.push(flush{std::move(e.call)});
@@ -318,8 +315,15 @@ private:
             kept.push(flush{std::move(e.call)});
         }
         void operator()(effects::ended<ticket, message_type> e) {
-            if (e.ticket) return e.ticket->end(std::move(e.how), std::move(e.reply));
-            if (!e.how) kept.push(undelivered_forward{e.node, std::move(e.how)});
+            if (e.ticket) {
+                e.ticket->end(std::move(e.how), std::move(e.reply));
+                kept.push(spent{std::move(e.ticket)});
+            } else if (!e.how) {
+                kept.push(undelivered_forward{e.node, std::move(e.how)});
+            }
+        }
+        void operator()(effects::released<message_type> e) {
+            kept.push(refused_reply{std::make_unique<message_type>(std::move(e.what))});
         }
         void operator()(effects::answer_reply<std::shared_ptr<reply_source>> e) {
             e.call->queue_answer(e.reason, e.text);
@@ -394,6 +398,9 @@ private:
     void perform(const effects::warning& e) { log_.warn(e.text); }
     void perform(const debug_note& e) { log_.debug(e.text); }
     void perform(effects::wake_at e) { alarm_.at(e.when); }
+    void perform(const effects::released<std::shared_ptr<const payload>>&) {}  // they go with the buffer
+    void perform(const spent&) {}
+    void perform(const refused_reply&) {}
     void perform(const unhandled_reply& e) {
         post_event(events::unclaimed_handled{});
         log_.debug("a reply of node " + e.node + " that nobody waits for");

@@ -152,10 +152,11 @@ public:
 
     /// Once what was told has gone out: an answer that is lost would have its node wait for a server that may never be back.
     void finish(const grpc::Status& how) override {
+        std::optional<range> dropped;  // without the lock
         const std::lock_guard lock(mutex_);
         if (std::exchange(over_, true)) return;
         how_it_ends_ = how;
-        range_.reset();
+        dropped.swap(range_);
         write_next();
     }
 
@@ -233,6 +234,7 @@ private:
             const auto& [content, offset, part, head, has_checksum] = *range_;
             const auto checksum = has_checksum ? content->checksum_of(part.offset + part.length) : std::nullopt;
             wire::write_part(out_, part, head, checksum, *content, offset);
+            being_sent_ = std::move(range_->content);
             range_.reset();
             writes_range_ = true;
         } else {
@@ -248,9 +250,12 @@ private:
     }
 
     void OnWriteDone(bool ok) override {
+        grpc::ByteBuffer sent;  // goes without the lock, and so does the content: users' code may run then
+        std::shared_ptr<const payload> content;
         std::unique_lock lock(mutex_);
         const auto self = self_;
-        out_.Clear();
+        sent.Swap(&out_);
+        content.swap(being_sent_);
         writes_ = false;
         const bool was_range = std::exchange(writes_range_, false);
         broken_ |= !ok;
@@ -372,6 +377,7 @@ private:
     std::deque<researcher::TaskResponse> told_;  // and not yet written
     std::size_t told_bytes_ = 0;                 // of the tasks in the last of them
     std::optional<range> range_;
+    std::shared_ptr<const payload> being_sent_;
     std::size_t replies_ = 0;
     bool reads_ = false;  // or reports what was read
 };
