@@ -1552,6 +1552,74 @@ TYPED_TEST(dispatch_core, after_a_restart_all_that_is_owed_is_delivered_in_order
     EXPECT_EQ(after->steal(), tickets{asked});
 }
 
+TYPED_TEST(dispatch_core, after_a_restart_nodes_that_the_store_knows_are_known_and_so_is_what_is_open) {
+    restart<TypeParam> life;
+    auto& w = *life.before;
+    w.poll();
+    const int asked = w.send(request("r"));
+    w.carry(1);
+    w.poll();
+    const int open = w.send();
+    const auto after = life.after(20min);
+    after->know({"n", "m"});
+    EXPECT_EQ(after->all_acquired, 1);
+    EXPECT_EQ(after->status(), node_status::disconnected);
+    EXPECT_EQ(after->status("m"), node_status::disconnected);
+    EXPECT_EQ(after->core.get_node("n")->since, after->now.system);
+    std::vector<std::pair<std::string, bool>> pending;
+    after->core.for_each_task(
+        [&](const ferry::pending_task& each) { pending.emplace_back(each.request_id, each.taken); });
+    std::sort(pending.begin(), pending.end());
+    EXPECT_EQ(pending, (std::vector<std::pair<std::string, bool>>{{"", false}, {"r", true}}));
+    const int late = after->send({.keep_while_disconnected = true});
+    EXPECT_EQ(after->kind_of(after->send()), outcome_kind::node_disconnected);
+    after->poll_and_carry();
+    after->poll_and_carry();
+    EXPECT_EQ(after->delivered(), (tickets{open, late})) << "that the server died is no failure of the task's";
+    EXPECT_EQ(after->steal(), (tickets{asked, late}));
+    EXPECT_EQ(after->all_acquired, 1) << "they are acquired already";
+}
+
+TYPED_TEST(dispatch_core, more_nodes_than_it_may_know_are_left_to_the_store) {
+    world<TypeParam> w({.max_nodes = 2});
+    w.know({"a", "b", "c"});
+    EXPECT_EQ(w.all_acquired, 1);
+    EXPECT_TRUE(holds(w.warnings, "2 nodes are known already"));
+}
+
+TYPED_TEST(dispatch_core, a_task_is_accepted_when_the_store_has_it) {
+    world<TypeParam> w;
+    w.poll();
+    w.fail_next(store_op::append);
+    const int failed = w.send();
+    EXPECT_EQ(w.kind_of(failed), outcome_kind::store_failed);
+    w.hold_store();
+    const int a = w.send(request("r"));
+    const int withdrawn = w.send();
+    w.withdraw(withdrawn);
+    EXPECT_TRUE(w.accepted.empty());
+    w.release_store();
+    EXPECT_EQ(w.accepted, (std::set<int>{a, withdrawn}));
+    const int joined = w.send(request("r"));
+    EXPECT_TRUE(w.accepted.contains(joined));
+    EXPECT_FALSE(w.accepted.contains(failed));
+}
+
+TEST(dispatch_core_by_hand, sends_the_content_that_the_store_gives_in_place_of_what_was_sent) {
+    late_world w;
+    const auto given = std::make_shared<const ferry::payload>(ferry::bytes::own(std::string(25, 'g')));
+    w.kept->gives = given;
+    const int call = w.poll();
+    w.kept->tickets[given.get()] = 1;
+    const int a = w.send({.size = 25});
+    ASSERT_TRUE(w.polls[call].content);
+    EXPECT_EQ(w.polls[call].content, given);
+    w.carry(call);
+    w.poll();
+    EXPECT_EQ(w.kind_of(a), outcome_kind::taken);
+    w.kept->gives = nullptr;
+}
+
 TYPED_TEST(dispatch_core, after_a_restart_attempts_count_on) {
     restart<TypeParam> life;
     life.before->poll();

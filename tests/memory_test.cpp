@@ -103,6 +103,21 @@ TEST(memory_agent_store, keeps_each_field) {
     EXPECT_EQ(back.expires, kept.expires);
 }
 
+TEST(memory_agent_store, lets_the_content_of_what_is_taken_go) {
+    ferry::memory_agent_store store;
+    const auto owner = acquire(store).owner;
+    auto first = task(1);
+    const std::weak_ptr held = first.content;
+    EXPECT_EQ(append(store, owner, first), errc::ok);
+    first.content.reset();
+    ++first.attempts;
+    EXPECT_EQ(update(store, owner, first), errc::ok);
+    EXPECT_FALSE(held.expired());
+    first.taken = true;
+    EXPECT_EQ(update(store, owner, first), errc::ok);
+    EXPECT_TRUE(held.expired());
+}
+
 TEST(memory_agent_store, update_writes_attempts_and_taken_and_nothing_else) {
     ferry::memory_agent_store store;
     const auto owner = acquire(store).owner;
@@ -111,14 +126,15 @@ TEST(memory_agent_store, update_writes_attempts_and_taken_and_nothing_else) {
     auto changed = task(1, "other");
     changed.content = nullptr;
     changed.attempts = 4;
-    changed.taken = true;
     EXPECT_EQ(update(store, owner, changed), errc::ok);
+    EXPECT_EQ(acquire(store).tasks.at(0).content, first.content);
+    changed.taken = true;
+    EXPECT_EQ(update(store, acquire(store).owner, changed), errc::ok);
     const auto journal = acquire(store);
     ASSERT_EQ(journal.tasks.size(), 1U);
     EXPECT_EQ(journal.tasks[0].attempts, 4);
     EXPECT_TRUE(journal.tasks[0].taken);
     EXPECT_EQ(journal.tasks[0].request_id, "r");
-    EXPECT_EQ(journal.tasks[0].content, first.content);
 }
 
 TEST(memory_agent_store, what_is_settled_never_comes_back) {

@@ -720,6 +720,11 @@ private:
             }
             s.ledger_.ended(e.ticket, e.how, e.reply, s.server_life_);
         }
+        void operator()(const ferry::effects::accepted<int>& e) {
+            const int root = s.ledger_.tasks[index(e.ticket)].root;  // none while a later sender joins it
+            s.check(root < 0 || s.ledger_.tasks[index(root)].is_stored, "a task is accepted that was not stored");
+        }
+        void operator()(const ferry::effects::all_acquired&) {}
         void operator()(const ferry::effects::progressed<int>&) {}
         void operator()(const ferry::effects::unclaimed_reply<int>& e) {
             if (s.tracing()) s.trace("server -> unclaimed reply " + std::to_string(e.reply));

@@ -48,7 +48,9 @@ struct disk {
     bool in_step = false;
     Store store;
     std::map<const ferry::payload*, int> tickets;
+    std::map<std::uint64_t, int> tickets_by_id;
     std::vector<std::shared_ptr<const ferry::payload>> payloads;  // kept, so that no address comes twice
+    std::shared_ptr<const ferry::payload> gives;                  // in place of each content that is appended
     int last_ticket = 0;
 };
 
@@ -237,6 +239,8 @@ public:
         return call;
     }
 
+    void know(std::vector<std::string> nodes) { feed(ferry::events::nodes_known{std::move(nodes)}); }
+
     void handle_unclaimed() { feed(ferry::events::unclaimed_handled{}); }
 
     void withdraw(int ticket) { feed(ferry::events::withdrawn{keys.at(ticket)}); }
@@ -296,7 +300,7 @@ public:
     /// The same; what the journal holds, by ticket.
     std::vector<int> steal(const std::string& node = "n") {
         std::vector<int> out;
-        for (const auto& task : steal_journal(node).tasks) out.push_back(kept->tickets.at(task.content.get()));
+        for (const auto& task : steal_journal(node).tasks) out.push_back(kept->tickets_by_id.at(task.id));
         return out;
     }
 
@@ -348,6 +352,8 @@ public:
     std::map<int, std::vector<std::uint64_t>> progress;
     std::vector<std::string> unclaimed, warnings, statuses;
     int drained = 0;
+    std::set<int> accepted;
+    int all_acquired = 0;
     int wakes = 0;
 
 private:
@@ -473,8 +479,10 @@ private:
     void ask_store(store_op what, ferry::task_key key, Perform perform) {
         todo_.push_back([this, what, key, perform = std::move(perform)] {
             if (auto fault = planned(what)) return done(key, std::move(*fault));
-            perform([key, asker = std::weak_ptr(alive_)](ferry::store_status status) {
-                if (const auto w = asker.lock()) w->done(key, std::move(status));
+            perform([what, key, asker = std::weak_ptr(alive_)](ferry::store_status status) {
+                const auto w = asker.lock();
+                if (w && what == store_op::append) status.content = w->kept->gives;
+                if (w) w->done(key, std::move(status));
             });
         });
     }
@@ -565,6 +573,8 @@ private:
                 << "ticket " << e.ticket << " ends twice";
             w.end_order.push_back(e.ticket);
         }
+        void operator()(ferry::effects::accepted<int> e) { w.accepted.insert(e.ticket); }
+        void operator()(ferry::effects::all_acquired) { ++w.all_acquired; }
         void operator()(ferry::effects::progressed<int> e) { w.progress[e.ticket].push_back(e.sent); }
         void operator()(ferry::effects::unclaimed_reply<std::string> e) { w.unclaimed.push_back(e.reply); }
         void operator()(ferry::effects::released<std::shared_ptr<const ferry::payload>> e) {
@@ -581,6 +591,7 @@ private:
             });
         }
         void operator()(ferry::effects::append_task e) {
+            w.kept->tickets_by_id[e.task.id] = w.kept->tickets.at(e.task.content.get());
             w.ask_store(store_op::append, e.key,
                         [&world = w, e](auto take) { world.kept->store.append(e.node, e.owner, e.task, take); });
         }

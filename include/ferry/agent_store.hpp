@@ -37,7 +37,10 @@ struct task_record {
 /// How a store operation ended: `ok`, `store_failed` or `ownership_lost`, with the store's own words.
 struct store_status {
     errc code = errc::ok;
-    std::string text;
+    std::string text{};
+    /// Of an `append`, where the store gives one: the same content, from now on to be sent in place of the one appended,
+    /// whose memory can be let go.
+    std::shared_ptr<const payload> content{};
 };
 
 /// What an `acquire` came to: the epoch of the new owner and all tasks that are not settled, by rising `order`.
@@ -45,6 +48,12 @@ struct acquired_journal {
     store_status status;
     epoch owner = 0;
     std::vector<task_record> tasks;
+};
+
+/// The nodes that ever were acquired, in any order.
+struct known_nodes {
+    store_status status;
+    std::vector<std::string> ids;
 };
 
 /// What the concepts ask for, one by one. A store must take any callable as `done`; a function pointer stands for them here.
@@ -72,6 +81,11 @@ concept settle = requires(S& s, const std::string& node, epoch owner, std::uint6
     s.settle(node, owner, order, done);
 };
 
+template <class S>
+concept nodes = requires(S& s, void (*done)(known_nodes)) {
+    s.nodes(done);
+};
+
 }  // namespace provides
 
 /// A journal of tasks per node.
@@ -92,6 +106,17 @@ concept settle = requires(S& s, const std::string& node, epoch owner, std::uint6
 template <class S>
 concept agent_store = policy_of<S, agent_store_tag> && provides::acquire<S> && provides::append<S> &&
     provides::update<S> && provides::settle<S>;
+
+/// An agent store whose journals outlive their server.
+///
+/// | expression                          | meaning                                                                    |
+/// |-------------------------------------|----------------------------------------------------------------------------|
+/// | `s.nodes(done)`                     | whose journals there are; `done(known_nodes)`                              |
+///
+/// A server that starts knows these nodes from the beginning, as DISCONNECTED, and acquires their journals: what was open
+/// when the one before it ended is open again.
+template <class S>
+concept lasting_agent_store = agent_store<S> && provides::nodes<S>;
 
 /// True of a store that says `static constexpr bool completes_inline = true`: its `append`, `update` and `settle` take no
 /// longer than a lookup in memory, and have called `done` when they return. A server writes to it under its own lock then,

@@ -53,6 +53,14 @@ public:
     void set_key(std::uint64_t key) noexcept { key_ = key; }
     void progressed(std::uint64_t sent) noexcept { sent_ = sent; }
 
+    void accept() {
+        {
+            const std::lock_guard lock(mutex_);
+            accepted_ = true;
+        }
+        changed_.notify_all();
+    }
+
     /// Called once. The callbacks go to the host's executor, in the order in which they were added.
     void end(outcome how, std::optional<Message> reply) {
         std::vector<promise> promises;
@@ -109,6 +117,17 @@ public:
         return ended_;
     }
 
+    bool accepted() const {
+        const std::lock_guard lock(mutex_);
+        return accepted_;
+    }
+
+    bool wait_accepted() const {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return accepted_ || ended_; });
+        return accepted_;
+    }
+
     bool wait_until(std::chrono::steady_clock::time_point when) const {
         std::unique_lock lock(mutex_);
         return changed_.wait_until(lock, when, [this] { return ended_; });
@@ -144,6 +163,7 @@ private:
     std::atomic<std::uint64_t> total_{0};
     mutable std::mutex mutex_;
     mutable std::condition_variable changed_;
+    bool accepted_ = false;
     bool ended_ = false;
     bool handed_over_ = false;
     basic_reply<Message> result_;
@@ -177,6 +197,13 @@ public:
     }
 
     bool done() const { return state_->ended(); }
+
+    /// True once the agent store has the message, also when it has ended since. With a store that outlives its server, a
+    /// server that starts later delivers it then where this one dies before it could.
+    bool accepted() const { return state_->accepted(); }
+
+    /// Blocks until it is accepted, or has ended without that; true where it is accepted.
+    bool wait_accepted() const { return state_->wait_accepted(); }
 
     /// Calls `callback(const outcome&)` once, on the executor, after the delivery has ended, even if it has ended already.
     /// Callbacks of one node run one after another.

@@ -239,7 +239,7 @@ public:
     template <class Sink>
     void step(events::journal_acquired&& e, instant now, Sink&& sink) {
         node* n = nodes_.find(e.node);
-        if (!n || !std::exchange(n->acquiring, false)) return;
+        if (!n || !journal_.acquired(*n)) return;
         if (const auto& status = e.journal.status; status.code == errc::ok) {
             journal_.take_over(*n, std::move(e.journal), now, sink);
         } else {
@@ -249,6 +249,16 @@ public:
         streams_.reconcile(*n, now, sink);
         pump(*n, now, sink);
         check_drained(sink);
+        if (journal_.acquiring() == 0) sink(effects::all_acquired{});
+    }
+
+    template <class Sink>
+    void step(const events::nodes_known& e, instant now, Sink&& sink) {
+        for (const auto& id : e.ids) {
+            node* n = nodes_.find(id);
+            if (!n && (n = nodes_.add(id, sink))) n->since = now.system;
+            if (n && !stopping_) journal_.acquire(*n, sink);
+        }
     }
 
     template <class Sink>
@@ -280,7 +290,7 @@ public:
             }
             nodes_.release_parked(n, errc::stopped, stopping_text, now, sink);
             replies_.refuse_early(n, errc::stopped, stopping_text, sink);
-            n.acquiring = false;
+            journal_.acquired(n);
             n.forget_tasks();
         }
         journal_.abandon(sink);
@@ -319,6 +329,9 @@ public:
 
     /// Nodes that are not DISCONNECTED.
     std::size_t reachable_nodes() const noexcept { return nodes_.reachable(); }
+
+    /// Nodes whose journal was asked for, and has not come.
+    std::size_t acquiring_journals() const noexcept { return journal_.acquiring(); }
 
     /// Tasks accepted and not yet ended.
     std::size_t open_tasks() const noexcept { return journal_.open_tasks(); }
@@ -406,6 +419,7 @@ private:
     template <class Sink>
     void join(task& t, events::submitted<ticket>& e, instant now, Sink& sink) {
         t.tickets.push_back(std::move(e.ticket));
+        if (t.stored) sink(effects::accepted<ticket>{t.tickets.back()});
         replies_.expect(t, e, now, sink);
     }
 

@@ -161,6 +161,10 @@ struct store_done {
     task_key key;
     store_status status;
 };
+/// The store has journals of these nodes from before.
+struct nodes_known {
+    std::vector<std::string> ids;
+};
 struct journal_acquired {
     const std::string& node;
     acquired_journal journal;
@@ -248,6 +252,12 @@ struct ended {
     const std::string& node;
 };
 
+/// The store has the task.
+template <class Ticket>
+struct accepted {
+    const Ticket& ticket;
+};
+
 /// So many bytes of the task have gone out in the delivery under way.
 template <class Ticket>
 struct progressed {
@@ -273,6 +283,8 @@ struct released {
 struct acquire_journal {
     std::string node;
 };
+/// No journal is being acquired any more.
+struct all_acquired {};
 struct append_task {
     task_key key;
     std::string node;

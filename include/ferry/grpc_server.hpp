@@ -85,7 +85,8 @@ public:
         mounted_ = true;
     }
 
-    /// Listens, unless it is mounted, and waits for a first node as the options say. Throws `error`: `bind_failed`,
+    /// Takes over what a store that lasts has from before, so that `pending` and `get_all_nodes` know it; listens, unless it
+    /// is mounted; and waits for a first node as the options say. Throws `error`: `store_failed`, `bind_failed`,
     /// `bad_credentials`, `invalid_argument`. A server starts once.
     void start() {
         const auto& options = core_->options();
@@ -94,6 +95,10 @@ public:
             const std::lock_guard lock(lifecycle_);
             if (started_ || stopped_)
                 throw error(errc::invalid_argument, "start: the server was started before; make a new one");
+            if (!core_->recover(std::chrono::steady_clock::now() + patience)) {
+                core_->log().warn("the store has not told within " + std::to_string(patience.count()) +
+                                  " s what is left from before; going on while it does");
+            }
             if (!service_) listen();
             started_ = true;
         }

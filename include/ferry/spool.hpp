@@ -149,6 +149,14 @@ public:
         fail(checked, problem);
     }
 
+    /// Waits until the file of this name, and its entry in the folder, are on the disk.
+    void sync(std::string_view name) const {
+        const auto checked = check(name);
+        descriptor file;
+        file.number = open_file(checked, O_RDONLY);
+        if (file.number < 0 || ::fsync(file.number) != 0 || ::fsync(folder_.number) != 0) fail(checked, words());
+    }
+
 private:
     struct descriptor {
         descriptor() = default;

@@ -138,6 +138,7 @@ public:
         const bool lost = status.code == errc::ownership_lost;
         if (op == store_op::append) t.stored = !lost;  // another failure may have come after the write
         if (op == store_op::settle && ok) t.stored = false;
+        if (op == store_op::append && ok) accepted(t, status, sink);
         if (as_owner && lost) lose(n, status.text, now, sink);
         if (as_owner && ok) settle_again(n, sink);
         if (op == store_op::settle && as_owner && !ok) {
@@ -165,8 +166,19 @@ public:
     template <class Sink>
     void acquire(node& n, Sink& sink) {
         if (n.owned || std::exchange(n.acquiring, true)) return;
+        ++acquiring_;
         sink(effects::acquire_journal{*n.id});
     }
+
+    /// The journal has come, or is not to be had; false where it was not asked for.
+    bool acquired(node& n) noexcept {
+        if (!std::exchange(n.acquiring, false)) return false;
+        --acquiring_;
+        return true;
+    }
+
+    /// Nodes whose journal was asked for, and has not come.
+    std::size_t acquiring() const noexcept { return acquiring_; }
 
     /// Makes the node's tasks what its journal says, which another server may have owned meanwhile. What waits to be stored
     /// goes behind it.
@@ -209,6 +221,14 @@ public:
     }
 
 private:
+    template <class Sink>
+    static void accepted(task& t, const store_status& status, Sink& sink) {
+        for (const auto& each : t.tickets) sink(effects::accepted<ticket>{each});
+        if (!status.content || !t.record.content) return;
+        release(t, sink);
+        t.record.content = status.content;
+    }
+
     static void begin(store_op op, const node& n, task& t) {
         t.busy = op;
         t.busy_as = n.owner;
@@ -255,7 +275,7 @@ private:
         t.stored = true;
         t.state = t.record.taken ? task_state::awaiting_reply : task_state::queued;
         t.interrupted = t.record.attempts > 0;
-        t.interruption = errc::stream_broken;
+        t.interruption = errc::ok;  // if a delivery was under way, it ended with its server
         n.open_request(t);
         if (t.record.taken) return release(t, sink);  // it is never sent again
         n.enter_lane(t);
@@ -333,6 +353,7 @@ private:
     random_bits ids_;
     std::unordered_map<task_key, task> tasks_;
     task_key last_key_ = 0;
+    std::size_t acquiring_ = 0;
     std::size_t settling_ = 0;
     std::size_t open_ = 0;
 };

@@ -63,10 +63,10 @@ struct dispatch_task {
     dispatch_node<Types>* owner = nullptr;
     dispatch_task* previous = nullptr;
     dispatch_task* next = nullptr;
-    errc interruption = errc::stream_broken;
-    bool at_node = false;      // in part or ready, as the hello said, and not sent since
-    std::uint64_t resume = 0;  // bytes that the node has already
-    std::uint64_t best = 0;    // the most that it ever had when a stream broke
+    errc interruption = errc::ok;  // why; ok: the server was at an end
+    bool at_node = false;          // in part or ready, as the hello said, and not sent since
+    std::uint64_t resume = 0;      // bytes that the node has already
+    std::uint64_t best = 0;        // the most that it ever had when a stream broke
     time_point accepted, expires, not_before = time_point::min();
     time_point lease_end;                 // while held
     std::optional<time_point> reply_due;  // none: nobody here waits for a reply

@@ -295,7 +295,8 @@ private:
         if (!interrupted) return;
         const bool came_on = t.resume > t.best || (has && has->ready);
         t.best = std::max(t.best, t.resume);
-        if (!came_on) queue_.failed(t, t.interruption, "the node's stream broke off", now, sink);
+        if (!came_on && t.interruption != errc::ok)
+            queue_.failed(t, t.interruption, "the node's stream broke off", now, sink);
     }
 
     template <class Sink>

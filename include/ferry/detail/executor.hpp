@@ -1,4 +1,4 @@
-// layer 3
+// layer 1
 // Where user code runs: a few threads, started when they are needed, and one strand a name. What is posted to a strand runs
 // in order and never at the same time; strands run in parallel. A strand takes memory only while something is posted to it.
 #pragma once

@@ -27,6 +27,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -109,8 +110,30 @@ public:
                                     how.keep_while_disconnected,
                                     std::move(label),
                                     how.urgent};
-        run([&](auto& core, instant at, auto& sink) { made->set_key(core.step(std::move(e), at, sink)); });
+        task_key key = 0;
+        run([&](auto& core, instant at, auto& sink) { made->set_key(key = core.step(std::move(e), at, sink)); });
+        if (store_completes_inline<Store> && key != 0) made->accept();
         return made;
+    }
+
+    /// Takes over what the store has from before. False where that takes longer than to the deadline; throws
+    /// `error{store_failed}` where it can't be had.
+    bool recover([[maybe_unused]] std::chrono::steady_clock::time_point deadline) {
+        if constexpr (lasting_agent_store<Store>) {
+            const auto told = std::make_shared<std::promise<store_status>>();
+            store_.nodes([weak = this->weak_from_this(), told](known_nodes known) {
+                const auto self = weak.lock();
+                if (self && known.status.code == errc::ok) self->post_event(events::nodes_known{std::move(known.ids)});
+                told->set_value(std::move(known.status));
+            });
+            auto came = told->get_future();
+            if (came.wait_until(deadline) != std::future_status::ready) return false;
+            if (const auto status = came.get(); status.code != errc::ok) {
+                throw error(errc::store_failed, "start: the store can't tell whom it knows: " + status.text);
+            }
+            return wait_until(deadline, [](const auto& core) { return core.acquiring_journals() == 0; });
+        }
+        return true;
     }
 
     std::optional<node_info> get_node(const std::string& id) const {
@@ -333,6 +356,10 @@ private:
             if (!server.log_.is_debug()) return;
             kept.push(debug_note{message_log::line("out", e.node, e.label, e.bytes, e.attempt, e.age)});
         }
+        void operator()(effects::accepted<ticket> e) {
+            if (!store_completes_inline<Store> && e.ticket) e.ticket->accept();
+        }
+        void operator()(effects::all_acquired) { server.nodes_changed_.notify_all(); }
         void operator()(effects::progressed<ticket> e) {
             if (e.ticket) e.ticket->progressed(e.sent);
         }

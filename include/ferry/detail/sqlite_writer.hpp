@@ -1,0 +1,319 @@
+// layer 1
+// The thread that a SQLite file belongs to: it takes all that has been asked for meanwhile, writes it in one transaction, and
+// tells. Large contents are written into their files first, beside it.
+#pragma once
+
+#include <ferry/agent_store.hpp>
+#include <ferry/detail/content_files.hpp>
+#include <ferry/detail/sqlite_journal.hpp>
+#include <ferry/error.hpp>
+#include <ferry/payload.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace ferry {
+
+/// What a power cut or a crash of the system may cost. The death of the process alone costs nothing in any case.
+enum class sqlite_durability {
+    survives_power_cut,           ///< nothing: each transaction waits for the disk
+    power_cut_loses_the_last,     ///< what was written last, some seconds or so; what is there holds together
+    power_cut_may_lose_the_file,  ///< anything: nothing ever waits for the disk
+};
+
+struct sqlite_options {
+    std::string file;  ///< its folder must be there; `file`-wal and the folder `file`.contents lie beside
+    sqlite_durability durability = sqlite_durability::survives_power_cut;
+    std::uint64_t file_bytes = 64 * 1024;  ///< a content of more becomes a file of its own
+};
+
+namespace detail {
+
+/// Safe to use from several threads. When it ends, all that was asked for has been written and told; when it ends within a
+/// `done`, that is so soon after.
+class sqlite_writer {
+public:
+    explicit sqlite_writer(sqlite_options options)
+        : state_(std::make_shared<state>(checked(std::move(options)))), thread_([s = state_] { s->run(); }) {}
+    sqlite_writer(const sqlite_writer&) = delete;
+    sqlite_writer& operator=(const sqlite_writer&) = delete;
+    ~sqlite_writer() {
+        state_->stop();
+        thread_.get_id() == std::this_thread::get_id() ? thread_.detach() : thread_.join();
+    }
+
+    void acquire(const std::string& node, std::function<void(acquired_journal)> done) {
+        state_->add<acquired_journal>(
+            [s = state_.get(), node] {
+                return s->journal.acquire(node, [s](auto filed) { return s->files.open(filed.id, filed.size); });
+            },
+            [done = std::move(done)](acquired_journal out, const store_status& failed) {
+                if (failed.code != errc::ok) out = {failed, 0, {}};
+                done(std::move(out));
+            });
+    }
+    void append(const std::string& node, epoch owner, const task_record& task, std::function<void(store_status)> done) {
+        if (task.content->size() > state_->options.file_bytes) return state_->file(node, owner, task, std::move(done));
+        write([s = state_.get(), node, owner, task] { return s->journal.append(node, owner, task); }, std::move(done));
+    }
+    void update(const std::string& node, epoch owner, task_record task, std::function<void(store_status)> done) {
+        task.content.reset();
+        write([s = state_.get(), node, owner, task = std::move(task)] { return s->journal.update(node, owner, task); },
+              std::move(done));
+    }
+    void settle(const std::string& node, epoch owner, std::uint64_t order, std::function<void(store_status)> done) {
+        write([s = state_.get(), node, owner, order] { return s->journal.settle(node, owner, order); },
+              std::move(done));
+    }
+    void nodes(std::function<void(known_nodes)> done) {
+        state_->add<known_nodes>(
+            [s = state_.get()] {
+                return known_nodes{{}, s->journal.nodes()};
+            },
+            [done = std::move(done)](known_nodes out, const store_status& failed) {
+                if (failed.code != errc::ok) out = {failed, {}};
+                done(std::move(out));
+            });
+    }
+
+private:
+    struct operation {
+        std::function<void()> change;                   // within the transaction; throws `error`
+        std::function<void(const store_status&)> tell;  // when that is over, and why it failed if it did
+        std::int64_t file = 0;                          // the content that it needs, if that is in a file
+    };
+
+    /// A content that is in a file, or about to be.
+    struct filing {
+        std::weak_ptr<const payload> content;
+        const payload* at = nullptr;
+        bool written = false;
+        std::size_t users = 0;             // operations that need it and are not over
+        std::vector<operation> waiting{};  // for it to be written
+    };
+
+    struct state : std::enable_shared_from_this<state> {
+        explicit state(sqlite_options given)
+            : options(std::move(given)),
+              journal(options.file, synchronous(options.durability)),
+              files(options.file + ".contents") {
+            files.keep_only(journal.all_filed());
+        }
+
+        template <class Result, class Change, class Tell>
+        operation make(Change change, Tell tell) {
+            const auto out = std::make_shared<Result>();
+            return {[out, change = std::move(change)] { *out = change(); },
+                    [out, tell = std::move(tell)](const store_status& failed) { tell(std::move(*out), failed); }};
+        }
+
+        template <class Result, class Change, class Tell>
+        void add(Change change, Tell tell) {
+            auto made = make<Result>(std::move(change), std::move(tell));
+            const std::lock_guard lock(mutex);
+            waiting.push_back(std::move(made));
+            came.notify_one();
+        }
+
+        /// Stores a task whose content lies in a file. That is written first, unless it is there, or on its way, for another
+        /// node.
+        void file(const std::string& node, epoch owner, const task_record& task,
+                  std::function<void(store_status)> done) {
+            const auto& content = task.content;
+            if (!content->in_memory())
+                return done({errc::store_failed, "a content that is not in memory can't be stored"});
+            const std::lock_guard lock(mutex);
+            auto& newest = by_content[content.get()];
+            auto found = filings.find(newest);
+            const bool is_new = found == filings.end() || found->second.content.lock() != content;
+            if (is_new) {
+                newest = journal.new_id();
+                found = filings.emplace(newest, filing{content, content.get()}).first;
+            }
+            const auto id = newest;
+            auto& f = found->second;
+            ++f.users;
+            auto made = make<store_status>(
+                [this, node, owner, task, id] {
+                    return journal.append(node, owner, task, sqlite_journal::filed{id, task.content->size()});
+                },
+                [this, id, size = content->size(), done = std::move(done)](store_status out,
+                                                                           const store_status& failed) {
+                    if (failed.code != errc::ok) out = failed;
+                    if (out.code == errc::ok) out.content = files.open(id, size);
+                    done(std::move(out));
+                });
+            made.file = id;
+            if (f.written) {
+                waiting.push_back(std::move(made));
+                came.notify_one();
+                return;
+            }
+            f.waiting.push_back(std::move(made));
+            if (!is_new) return;
+            ++writing;
+            files.write(
+                id, content, options.durability != sqlite_durability::power_cut_may_lose_the_file,
+                [self = this->shared_from_this(), id](const std::string& problem) { self->filed(id, problem); });
+        }
+
+        void filed(std::int64_t id, const std::string& problem) {
+            std::vector<operation> failed;
+            {
+                const std::lock_guard lock(mutex);
+                auto& f = filings.at(id);
+                f.written = problem.empty();
+                auto& to = f.written ? waiting : failed;
+                std::move(f.waiting.begin(), f.waiting.end(), std::back_inserter(to));
+                f.waiting.clear();
+                if (!f.written) forget(id);
+                --writing;
+                came.notify_one();
+            }
+            for (const auto& each : failed) each.tell({errc::store_failed, problem});
+        }
+
+        void stop() {
+            const std::lock_guard lock(mutex);
+            stopping = true;
+            came.notify_one();
+        }
+
+        void run() {
+            std::vector<operation> batch;
+            for (;;) {
+                {
+                    std::unique_lock lock(mutex);
+                    came.wait(lock, [&] { return !waiting.empty() || (stopping && writing == 0); });
+                    if (waiting.empty()) return;
+                    batch.swap(waiting);
+                }
+                perform(batch);
+                batch.clear();
+            }
+        }
+
+        /// Where all at once fail, each is tried alone, so that one does not spoil the others.
+        void perform(std::span<operation> batch) {
+            const auto failed = transact(batch);
+            if (failed.code != errc::ok && batch.size() > 1) {
+                for (auto& each : batch) perform({&each, 1});
+                return;
+            }
+            clean_up(batch);
+            for (const auto& each : batch) each.tell(failed);
+        }
+
+        store_status transact(std::span<operation> batch) {
+            try {
+                journal.begin();
+                for (const auto& each : batch) each.change();
+                journal.commit();
+                return {};
+            } catch (const std::exception& e) {
+                journal.rollback();
+                return {errc::store_failed, e.what()};
+            }
+        }
+
+        /// Removes the files that no task needs any more.
+        void clean_up(std::span<operation> batch) {
+            auto perhaps = journal.take_dropped();
+            const std::lock_guard lock(mutex);
+            for (const auto& each : batch) {
+                if (each.file == 0) continue;
+                --filings.at(each.file).users;
+                perhaps.push_back(each.file);
+            }
+            for (const auto id : perhaps) {
+                const auto found = filings.find(id);
+                if (found != filings.end() && found->second.users > 0) continue;
+                if (journal.has_content(id)) continue;
+                forget(id);
+                files.remove(id);
+            }
+        }
+
+        void forget(std::int64_t id) {
+            const auto found = filings.find(id);
+            if (found == filings.end()) return;
+            const auto newest = by_content.find(found->second.at);
+            if (newest != by_content.end() && newest->second == id) by_content.erase(newest);
+            filings.erase(found);
+        }
+
+        const sqlite_options options;
+        sqlite_journal journal;  // the thread's, but for new_id
+        content_files files;
+        std::mutex mutex;
+        std::condition_variable came;
+        std::vector<operation> waiting;
+        std::unordered_map<std::int64_t, filing> filings;
+        std::unordered_map<const payload*, std::int64_t> by_content;
+        std::size_t writing = 0;
+        bool stopping = false;
+    };
+
+    template <class Change>
+    void write(Change change, std::function<void(store_status)> done) {
+        state_->template add<store_status>(std::move(change),
+                                           [done = std::move(done)](store_status out, const store_status& failed) {
+                                               done(failed.code == errc::ok ? std::move(out) : failed);
+                                           });
+    }
+
+    static sqlite_options checked(sqlite_options options) {
+        const auto& file = options.file;
+        const auto refuse = [&](const std::string& why) {
+            throw error(errc::invalid_argument, "sqlite_options.file: " + file + why);
+        };
+        if (file.empty()) refuse("is empty: name a file");
+        // Opened here only while SQLite can't have it open: closing it gives up the locks of this process.
+        const int made = ::open(file.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (made >= 0) {
+            ::close(made);
+        } else if (errno != EEXIST) {
+            refuse(std::string(" can't be made: ") + std::strerror(errno) + ": make its folder, or name another one");
+        }
+        struct stat about {};
+        if (::stat(file.c_str(), &about) != 0) refuse(std::string(": ") + std::strerror(errno));
+        if (!S_ISREG(about.st_mode)) refuse(" is no regular file: name another one");
+        if ((about.st_mode & 077) != 0) refuse(": other users can get at the file: chmod 600 it, or name another one");
+        return options;
+    }
+
+    static const char* synchronous(sqlite_durability durability) noexcept {
+        switch (durability) {
+            case sqlite_durability::survives_power_cut: return "FULL";
+            case sqlite_durability::power_cut_loses_the_last: return "NORMAL";
+            case sqlite_durability::power_cut_may_lose_the_file: break;
+        }
+        return "OFF";
+    }
+
+    std::shared_ptr<state> state_;
+    std::thread thread_;
+};
+
+}  // namespace detail
+
+}  // namespace ferry
