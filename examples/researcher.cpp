@@ -1,5 +1,6 @@
 // The researcher of the main job: it trains a model over the nodes' shards by federated averaging, without seeing their
-// rows; then every node gets a large payload and sends one back. node.cpp lists the commands.
+// rows; then every node gets a large payload and sends one back. node.cpp lists the commands. With a store that lasts it may
+// be killed at any moment: started again, it goes on where it was.
 #include <ferry/ferry.hpp>
 #include <ferry/malloc.hpp>
 
@@ -13,13 +14,16 @@
 #include <cstdio>
 #include <exception>
 #include <fstream>
+#include <iterator>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "binary.hpp"
+#include "chosen_store.hpp"
 #include "data_set.hpp"
 #include "exchange_watch.hpp"
 #include "feedback_board.hpp"
@@ -40,6 +44,8 @@ struct settings {
     std::uint16_t port = 50051;
     std::string port_file;
     std::string key, cert;
+    std::string store = "memory";
+    std::string checkpoint;
     std::string data = "examples/data/breast_cancer.csv";
     std::size_t nodes = 4;
     int rounds = 20;
@@ -49,11 +55,17 @@ struct settings {
     std::string tell_node, tell_file;
 };
 
-/// Whole at once, so that whoever waits for the file reads all of it.
-void write_port(const std::string& path, std::uint16_t port) {
-    std::ofstream(path + ".new") << port << "\n";
+/// Whole at once, so that whoever reads the file reads all of it.
+void write_file(const std::string& path, std::string_view text) {
+    std::ofstream(path + ".new", std::ios::binary) << text;
     if (std::rename((path + ".new").c_str(), path.c_str()) != 0)
-        throw std::runtime_error("--port-file " + path + ": the file can't be written");
+        throw std::runtime_error(path + ": the file can't be written");
+}
+
+/// Nothing where there is no such file.
+std::string read_file(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
 }
 
 /// What a node answered. Throws `std::runtime_error` where it did not, or reported an error.
@@ -68,13 +80,18 @@ ferry::message answer_of(const ferry::reply& reply) {
 class main_job {
 public:
     explicit main_job(const settings& given)
-        : given_(given), all_(example::read_csv(given.data)), server_(options_of(given, board_)) {
+        : given_(given),
+          all_(example::read_csv(given.data)),
+          server_(options_of(given, board_), example::chosen_store(given.store)) {
         patience_.reply_within = std::chrono::seconds(given.patience);
     }
 
     void wait_for_nodes() {
         server_.start();
-        if (!given_.port_file.empty()) write_port(given_.port_file, server_.port());
+        if (!given_.port_file.empty()) write_file(given_.port_file, std::to_string(server_.port()) + "\n");
+        if (const auto open = server_.pending(); !open.empty())
+            std::printf("%zu task%s of the run before %s still open\n", open.size(), open.size() == 1 ? "" : "s",
+                        open.size() == 1 ? "is" : "are");
         std::printf("Researcher on %s:%u, over TLS; waiting for %zu node%s\n", given_.host.c_str(),
                     unsigned{server_.port()}, given_.nodes, given_.nodes == 1 ? "" : "s");
         std::fflush(stdout);
@@ -123,9 +140,10 @@ public:
         std::printf("\nFederated averaging of a logistic regression, %d rounds of %d steps, %zu rows held out\n\n",
                     given_.rounds, steps_a_round, held_out_.rows());
         std::printf("  round   training loss   held-out loss   held-out accuracy\n");
-        example::numbers weights(all_.features + 1);
-        for (int round = 1; round <= given_.rounds; ++round) {
-            weights = average(ask({{"command", "train"},
+        auto [done, weights] = read_checkpoint();
+        for (int round = done + 1; round <= given_.rounds; ++round) {
+            weights = average(ask({{"request_id", "train " + std::to_string(round)},
+                                   {"command", "train"},
                                    {"round", round},
                                    {"weights", example::to_bytes(weights)},
                                    {"steps", steps_a_round},
@@ -133,6 +151,7 @@ public:
             std::printf("  %5d   %13s   %13.4f   %17.4f\n", round, training_loss(round).c_str(),
                         example::loss(held_out_, weights), example::accuracy(held_out_, weights));
             std::fflush(stdout);
+            write_checkpoint(round, weights);
         }
 
         example::numbers at_once(all_.features + 1);
@@ -216,7 +235,24 @@ private:
         });
     }
 
-    /// All nodes' answers, in the nodes' order.
+    /// The last round that is done, and its weights.
+    std::pair<int, example::numbers> read_checkpoint() const {
+        const auto text = given_.checkpoint.empty() ? std::string() : read_file(given_.checkpoint);
+        if (text.empty()) return {0, example::numbers(all_.features + 1)};
+        const auto kept = ferry::msgpack_serializer<>().decode(ferry::bytes::copy(text));
+        std::printf("  (%d rounds are done already)\n", kept.at("round").get<int>());
+        return {kept.at("round").get<int>(),
+                example::to_numbers(kept.at("weights").get<ferry::bytes>(), all_.features + 1)};
+    }
+
+    void write_checkpoint(int round, const example::numbers& weights) const {
+        if (given_.checkpoint.empty()) return;
+        const ferry::message kept{{"round", round}, {"weights", example::to_bytes(weights)}};
+        write_file(given_.checkpoint, ferry::msgpack_serializer<>().encode(kept).flatten().view());
+    }
+
+    /// All nodes' answers, in the nodes' order. Where the task has a request id and was asked for by a run before, that is
+    /// gone on with.
     std::vector<ferry::message> ask(ferry::message task) {
         std::vector<ferry::message> answers;
         for (const auto& request : server_.request(std::move(task), nodes_, patience_))
@@ -262,7 +298,7 @@ private:
     settings given_;
     example::data_set all_, held_out_, training_;
     example::feedback_board board_;  // outlives the server, which calls it
-    ferry::grpc_server server_;
+    ferry::basic_grpc_server<example::chosen_store> server_;
     ferry::send_options patience_;
     std::vector<std::string> nodes_;
 };
@@ -280,6 +316,8 @@ int main(int argc, char** argv) {
     app.add_option("--port-file", given.port_file, "A file to write the port to, once nodes can connect");
     app.add_option("--key", given.key, "The private key (PEM)")->required()->check(CLI::ExistingFile);
     app.add_option("--cert", given.cert, "The certificate (PEM)")->required()->check(CLI::ExistingFile);
+    app.add_option("--store", given.store, "Where tasks are kept until they are done: memory, or sqlite:FILE");
+    app.add_option("--checkpoint", given.checkpoint, "A file that keeps the model after each round, to go on from");
     app.add_option("--data", given.data, "The rows, as csv; those held out are kept here");
     app.add_option("--nodes", given.nodes, "How many nodes to wait for")->check(CLI::Range(1, 10'000));
     app.add_option("--rounds", given.rounds, "Rounds of federated averaging")->check(CLI::Range(1, 10'000));
