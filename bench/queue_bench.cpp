@@ -16,11 +16,13 @@
 #include <malloc.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <unordered_map>
 #include <utility>
 #include <variant>
@@ -266,6 +268,33 @@ void BM_minimal_life(benchmark::State& state) {
     state.SetItemsProcessed(state.iterations());
 }
 
+/// From one thread to another, and back, where each waits for the other: what it takes to have work done elsewhere. Half of it
+/// is one hand-over.
+void BM_hand_over_and_back(benchmark::State& state) {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::uint64_t asked = 0, answered = 0;
+    bool over = false;
+    std::jthread other([&] {
+        std::unique_lock lock(mutex);
+        for (;;) {
+            changed.wait(lock, [&] { return over || answered < asked; });
+            if (over) return;
+            ++answered;
+            changed.notify_all();
+        }
+    });
+    for (auto _ : state) {
+        std::unique_lock lock(mutex);
+        ++asked;
+        changed.notify_all();
+        changed.wait(lock, [&] { return answered == asked; });
+    }
+    const std::lock_guard lock(mutex);
+    over = true;
+    changed.notify_all();
+}
+
 void BM_mutex_deque(benchmark::State& state) {
     static std::mutex mutex;
     static std::deque<std::uint64_t> queue;
@@ -300,6 +329,7 @@ BENCHMARK(BM_send_among_known<ferry::memory_agent_store, ferry::bounded_retry>)-
 BENCHMARK(BM_broadcast_to_known<ferry::memory_agent_store, ferry::bounded_retry>)->Arg(100)->Arg(100'000);
 BENCHMARK(BM_status_of_known<ferry::memory_agent_store, ferry::bounded_retry>)->Arg(100)->Arg(100'000);
 BENCHMARK(BM_plain_map)->Arg(100)->Arg(10'000)->Arg(100'000);
+BENCHMARK(BM_hand_over_and_back)->UseRealTime();
 BENCHMARK(BM_minimal_life)->ThreadRange(1, 4)->UseRealTime();
 BENCHMARK(BM_mutex_deque)->ThreadRange(1, 4)->UseRealTime();
 BENCHMARK(BM_moodycamel)->ThreadRange(1, 4)->UseRealTime();

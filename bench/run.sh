@@ -68,7 +68,7 @@ run() {
 }
 
 run transport_bench --scale "$scale"
-for name in chunk_bench queue_bench serializer_bench; do
+for name in chunk_bench queue_bench store_bench serializer_bench; do
     run "$name" "${often[@]}" --benchmark_enable_random_interleaving=true
 done
 echo

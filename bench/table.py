@@ -168,6 +168,9 @@ class Table:
             self.row(f"a task's life in the queue{', with a resend' * (resends == '1')}, {number} thread"
                      f"{'s' * (number != '1')}", time_text(mine), f"minimal {time_text(least)}", mine / least, target,
                      at_most=True)
+        if "BM_hand_over_and_back" in r.runs:
+            self.row("a hand-over to a thread that waits", time_text(r.value("BM_hand_over_and_back", "real_time") / 2), "-",
+                     None, None)
         few, many = r.find("BM_send_among_known", ">/100")[:1], r.find("BM_send_among_known", ">/100000")[:1]
         if few and many:
             self.pair("a send among 100,000 known nodes", many[0], few[0], 1.5, name="among 100")
@@ -179,6 +182,19 @@ class Table:
                            ("BM_status_of_known", "the status of 100,000 nodes, a node")):
             for name in r.find(what, "100000"):
                 self.row(text, time_text(r.value(name, "real_time") / 100_000), "-", None, None)
+
+    def stores(self):
+        r = self.results
+        for durability, text in (("survives", "each waits for the disk"), ("loses_the_last", "the last may be lost")):
+            by_hand = {"survives": "survives_power_cut", "loses_the_last": "power_cut_loses_the_last"}[durability]
+            for size, most, what in ((1024, 1, "1 KB, one by one"), (1024, 256, "1 KB, 256 under way"),
+                                     (1_000_000, 1, "1 MB, one by one")):
+                self.pair(f"SQLite store, {text}: {what}", f"BM_store<{durability}>/{size}/{most}",
+                          f"BM_sqlite_by_hand<ferry::sqlite_durability::{by_hand}>/{size}/{most}", None, name="by hand")
+        for size, most in ((1024, 1), (1024, 256)):
+            name = f"BM_store<in_memory>/{size}/{most}"
+            if name in r.runs:
+                self.row(f"memory store: 1 KB, {most} under way", time_text(r.value(name, "real_time")), "-", None, None)
 
     def serializers(self):
         m, j = "ferry::msgpack_serializer<>", "ferry::json_serializer<>"
@@ -228,6 +244,7 @@ def main():
     table.transport()
     table.chunks()
     table.queues()
+    table.stores()
     table.serializers()
     table.print()
     if args.json:
