@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from table import Results  # noqa: E402
+from table import MB, Results  # noqa: E402
 
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 64, 56
@@ -97,7 +97,7 @@ def chunk_sizes(r):
         return None
     size = names[0].split("/")[1]
     sizes = [int(name.split("/")[2]) for name in names]
-    label = lambda n: f"{n / 1e6:.3g} MB" if n >= 1e6 else f"{n / 1024:.0f} KiB"
+    label = lambda n: f"{n / 1024:.0f} KiB" if n < MB else f"{n // MB} MiB" if n % MB == 0 else f"{n / 1e6:.3g} MB"
     rates = [r.value(name, "mb") / r.value(name, "ferry_s") for name in names]
     raw = [r.value(name, "mb") / r.value(name, "raw_s") for name in names]
     return curves("Throughput by chunk size", f"{size} to one node, plain text, loopback; 1 MB = 1,048,576 bytes",

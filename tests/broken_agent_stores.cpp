@@ -316,6 +316,16 @@ struct updates_everything : sound_store {
     }
 };
 
+struct forgets_replies : sound_store {
+    static constexpr auto fails_in = "a_reply_comes_back_with_its_task";
+
+    void acquire(const std::string& node, acquired done) override {
+        acquire_and(node, done, [](acquired_journal& journal) {
+            for (auto& task : journal.tasks) task.reply.reset();
+        });
+    }
+};
+
 struct settles_nothing : sound_store {
     static constexpr auto fails_in = "a_settled_task_never_comes_back";
 
@@ -724,6 +734,11 @@ INSTANTIATE_TYPED_TEST_SUITE_P(writes_behind, agent_store_suite, writes_behind, 
 INSTANTIATE_TYPED_TEST_SUITE_P(cuts_node_ids_short, agent_store_suite, cuts_node_ids_short, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(cuts_node_ids_at_a_zero, agent_store_suite, cuts_node_ids_at_a_zero, meant_for);
 
+INSTANTIATE_TYPED_TEST_SUITE_P(gives_tasks_other_ids, agent_store_suite, gives_tasks_other_ids, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(forgets_what_is_urgent, agent_store_suite, forgets_what_is_urgent, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(only_says_that_it_completes_inline, agent_store_suite,
+                               only_says_that_it_completes_inline, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(forgets_replies, agent_store_suite, forgets_replies, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(forgets_when_closed, durable_agent_store_suite, forgets_when_closed, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(sound_durable_store, durable_agent_store_suite, sound_durable_store, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(counts_owners_anew, durable_agent_store_suite, counts_owners_anew, meant_for);

@@ -1507,6 +1507,93 @@ TEST(dispatch_core_by_hand, a_task_of_another_server_is_not_mistaken_for_one_tha
     EXPECT_EQ(w.carries(w.poll()), b);
 }
 
+// --- replies that the store keeps ------------------------------------------------------------------------------------------
+
+/// None where there is none yet.
+template <class World>
+std::vector<errc> answers_to(const World& w, int call) {
+    const auto found = w.answers.find(call);
+    return found == w.answers.end() ? std::vector<errc>{} : std::vector{found->second};
+}
+
+TYPED_TEST(dispatch_core, a_reply_is_noted_before_anybody_is_told_and_settled_when_it_was_handled) {
+    world<TypeParam> w;
+    w.keeps_replies = true;
+    w.poll();
+    const int a = w.send(request("r"));
+    w.hold_store();
+    const int call = w.reply("r", "done");
+    EXPECT_FALSE(w.has_ended(a));
+    EXPECT_TRUE(answers_to(w, call).empty());
+    w.release_store();
+    EXPECT_EQ(w.end_of(a).reply, "done");
+    EXPECT_EQ(answers_to(w, call), std::vector{errc::ok});
+    EXPECT_EQ(w.core.open_tasks(), 1U);
+    const auto kept = w.steal_journal();
+    ASSERT_EQ(kept.tasks.size(), 1U);
+    EXPECT_EQ(kept.tasks[0].reply->flatten().view(), "done");
+}
+
+TYPED_TEST(dispatch_core, a_reply_is_settled_when_all_who_were_given_it_have_returned) {
+    world<TypeParam> w;
+    w.keeps_replies = true;
+    w.poll();
+    const int a = w.send(request("r")), b = w.send(request("r"));
+    w.reply("r");
+    w.handle(a);
+    EXPECT_EQ(w.core.open_tasks(), 1U);
+    w.handle(b);
+    EXPECT_EQ(w.core.open_tasks(), 0U);
+    EXPECT_EQ(w.steal(), tickets{});
+}
+
+TYPED_TEST(dispatch_core, a_reply_that_can_not_be_noted_is_answered_when_it_was_handled) {
+    world<TypeParam> w;
+    w.keeps_replies = true;
+    w.poll();
+    const int a = w.send(request("r"));
+    w.fail_next(store_op::update);
+    const int call = w.reply("r", "done");
+    EXPECT_EQ(w.end_of(a).reply, "done");
+    EXPECT_TRUE(answers_to(w, call).empty());
+    EXPECT_TRUE(holds(w.warnings, "could not note a reply"));
+    w.handle(a);
+    EXPECT_EQ(answers_to(w, call), std::vector{errc::ok});
+    EXPECT_EQ(w.steal(), tickets{});
+}
+
+TYPED_TEST(dispatch_core, a_reply_that_nobody_waits_for_is_answered_when_its_handler_has_returned) {
+    world<TypeParam> w;
+    w.keeps_replies = true;
+    introduce(w);
+    const int first = w.reply("", "alone", "n", 7);
+    EXPECT_EQ(w.unclaimed, std::vector<std::string>{"alone"});
+    const int again = w.reply("", "alone", "n", 7);
+    EXPECT_EQ(w.unclaimed.size(), 1U);
+    EXPECT_TRUE(answers_to(w, first).empty());
+    w.handle_unclaimed(w.unclaimed_keys.at(0));
+    EXPECT_EQ(answers_to(w, first), std::vector{errc::ok});
+    EXPECT_EQ(answers_to(w, again), std::vector{errc::ok});
+    const int left = w.reply("", "left", "n", 8);
+    w.stop();
+    EXPECT_EQ(w.drained, 0);
+    w.stop_now();
+    EXPECT_EQ(answers_to(w, left), std::vector{errc::stopped}) << "its node keeps it";
+}
+
+TYPED_TEST(dispatch_core, a_stop_waits_for_replies_to_be_handled) {
+    world<TypeParam> w;
+    w.keeps_replies = true;
+    const int call = w.poll();
+    const int a = w.send(request("r"));
+    w.carry(call);
+    w.reply("r");
+    w.stop();
+    EXPECT_EQ(w.drained, 0);
+    w.handle(a);
+    EXPECT_EQ(w.drained, 1);
+}
+
 // --- a restart -------------------------------------------------------------------------------------------------------------
 
 /// A server ran on this disk, and died.
@@ -1578,6 +1665,118 @@ TYPED_TEST(dispatch_core, after_a_restart_nodes_that_the_store_knows_are_known_a
     EXPECT_EQ(after->delivered(), (tickets{open, late})) << "that the server died is no failure of the task's";
     EXPECT_EQ(after->steal(), (tickets{asked, late}));
     EXPECT_EQ(after->all_acquired, 1) << "they are acquired already";
+}
+
+TYPED_TEST(dispatch_core, after_a_restart_a_reply_that_was_not_handled_goes_to_the_handler) {
+    restart<TypeParam> life;
+    life.before->keeps_replies = true;
+    life.before->poll();
+    life.before->send(request("r"));
+    life.before->reply("r", "done");
+    const auto after = life.after(1s);
+    after->know({"n"});
+    after->load_replies();
+    EXPECT_EQ(after->unclaimed, std::vector<std::string>{"done"});
+    EXPECT_EQ(after->core.open_tasks(), 1U);
+    after->handle_unclaimed(after->unclaimed_keys.at(0));
+    EXPECT_EQ(after->core.open_tasks(), 0U);
+    EXPECT_EQ(after->steal(), tickets{});
+}
+
+TYPED_TEST(dispatch_core, after_a_restart_who_asks_again_gets_the_reply_that_was_kept) {
+    for (const bool before_it_is_offered : {true, false}) {
+        restart<TypeParam> life;
+        life.before->keeps_replies = true;
+        life.before->poll();
+        life.before->send(request("r"));
+        life.before->reply("r", "done");
+        const auto after = life.after(1s);
+        after->know({"n"});
+        if (!before_it_is_offered) {
+            after->load_replies();
+            after->want_no_unclaimed(after->unclaimed_keys.at(0));
+            EXPECT_EQ(after->core.open_tasks(), 1U) << "it may be asked for";
+        }
+        auto again = request("r");
+        again.keep_while_disconnected = true;
+        const int asked = after->send(again);
+        after->load_replies();
+        EXPECT_EQ(after->end_of(asked).reply, "done");
+        after->handle(asked);
+        EXPECT_EQ(after->core.open_tasks(), 0U);
+        EXPECT_EQ(after->steal(), tickets{});
+    }
+}
+
+TYPED_TEST(dispatch_core, after_a_restart_a_node_that_sends_a_kept_reply_again_is_answered) {
+    restart<TypeParam> life;
+    life.before->keeps_replies = true;
+    life.before->poll();
+    life.before->send(request("r"));
+    life.before->reply("r", "done", "n", 7);
+    const auto after = life.after(1s);
+    after->keeps_replies = true;
+    after->know({"n"});
+    const int call = after->reply("r", "done", "n", 7);
+    EXPECT_EQ(answers_to(*after, call), std::vector{errc::ok});
+    after->load_replies();
+    EXPECT_EQ(after->unclaimed, std::vector<std::string>{"done"});
+    after->reply("r", "another", "n", 8);
+    EXPECT_EQ(after->unclaimed, (std::vector<std::string>{"done", "another"}));
+}
+
+TYPED_TEST(dispatch_core, after_a_restart_who_asks_while_the_handler_has_the_reply_gets_it_too) {
+    restart<TypeParam> life;
+    life.before->keeps_replies = true;
+    life.before->poll();
+    life.before->send(request("r"));
+    life.before->reply("r", "done");
+    const auto after = life.after(1s);
+    after->know({"n"});
+    after->load_replies();
+    auto again = request("r");
+    again.keep_while_disconnected = true;
+    const int asked = after->send(again);
+    after->handle_unclaimed(after->unclaimed_keys.at(0));
+    after->load_replies();
+    EXPECT_EQ(after->end_of(asked).reply, "done");
+    after->handle(asked);
+    EXPECT_EQ(after->core.open_tasks(), 0U);
+    EXPECT_EQ(after->steal(), tickets{});
+}
+
+TYPED_TEST(dispatch_core, after_a_restart_few_replies_are_read_at_a_time) {
+    restart<TypeParam> life;
+    life.before->keeps_replies = true;
+    life.before->poll();
+    for (const auto* id : {"a", "b", "c", "d", "e", "f"}) life.before->send(request(id));
+    for (const auto* id : {"a", "b", "c", "d", "e", "f"}) life.before->reply(id, id);
+    const auto after = life.after(1s);
+    after->know({"n"});
+    EXPECT_EQ(after->loads.size(), 4U);
+    after->load_replies();
+    for (std::size_t i = 0; i < 6; ++i) {
+        after->handle_unclaimed(after->unclaimed_keys.at(i));
+        after->load_replies();
+    }
+    EXPECT_EQ(after->unclaimed, (std::vector<std::string>{"a", "b", "c", "d", "e", "f"}));
+    EXPECT_EQ(after->core.open_tasks(), 0U);
+}
+
+TYPED_TEST(dispatch_core, after_a_restart_a_reply_that_can_not_be_read_stays_and_its_senders_are_told) {
+    restart<TypeParam> life;
+    life.before->keeps_replies = true;
+    life.before->poll();
+    life.before->send(request("r"));
+    life.before->reply("r", "done");
+    const auto after = life.after(1s);
+    after->know({"n"});
+    auto again = request("r");
+    again.keep_while_disconnected = true;
+    const int asked = after->send(again);
+    after->fail_load("no such row");
+    EXPECT_EQ(after->kind_of(asked), outcome_kind::store_failed);
+    EXPECT_EQ(after->steal_journal().tasks.size(), 1U);
 }
 
 TYPED_TEST(dispatch_core, more_nodes_than_it_may_know_are_left_to_the_store) {

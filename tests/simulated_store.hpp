@@ -7,9 +7,11 @@
 
 #include "simulated_time.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -31,6 +33,7 @@ public:
     void lose_all() {
         journals_ = std::make_unique<ferry::memory_agent_store>();
         stored_.clear();
+        replies_.clear();
     }
 
     void acquire(const std::string& node, acquired done) {
@@ -52,6 +55,7 @@ public:
         write(std::move(done), [this, node, owner, task] {
             ferry::store_status out;
             journals_->update(node, owner, task, [&](ferry::store_status s) { out = std::move(s); });
+            if (out.code == ferry::errc::ok && task.reply) replies_[{node, task.order}] = task.reply.get();
             return out;
         });
     }
@@ -59,12 +63,19 @@ public:
         write(std::move(done), [this, node, owner, order] {
             ferry::store_status out;
             journals_->settle(node, owner, order, [&](ferry::store_status s) { out = std::move(s); });
-            if (out.code == ferry::errc::ok) stored_.erase({node, order});
+            if (out.code == ferry::errc::ok) {
+                stored_.erase({node, order});
+                replies_.erase({node, order});
+            }
             return out;
         });
     }
 
     bool has(const std::string& node, std::uint64_t order) const { return stored_.contains({node, order}); }
+    bool has_reply(const std::string& node, std::uint64_t order) const { return replies_.contains({node, order}); }
+    bool keeps(const ferry::payload* reply) const {
+        return std::any_of(replies_.begin(), replies_.end(), [&](const auto& each) { return each.second == reply; });
+    }
     std::size_t stored() const noexcept { return stored_.size(); }
 
 private:
@@ -96,6 +107,7 @@ private:
     int life_ = 0;
     std::unique_ptr<ferry::memory_agent_store> journals_ = std::make_unique<ferry::memory_agent_store>();
     std::set<std::pair<std::string, std::uint64_t>> stored_;  // by node and order
+    std::map<std::pair<std::string, std::uint64_t>, const ferry::payload*> replies_;
 };
 
 }  // namespace ferry_test

@@ -534,6 +534,10 @@ private:
     template <class Event>
     void feed(Event&& event) {
         if (tracing()) trace("server <- " + describe(event));
+        step_server(std::forward<Event>(event));
+    }
+    template <class Event>
+    void step_server(Event&& event) {
         in_step_ = true;
         server_->step(std::forward<Event>(event), time_.now, to_server_sink_);
         in_step_ = false;
@@ -551,6 +555,10 @@ private:
             trace("server starts, life " + std::to_string(server_life_) + (server_streams_ ? "" : ", without streams"));
         }
         server_ = std::make_unique<server_core>(server_limits_, server_retry_, chance_.bits());
+        if (!durable_ || !chance_.chance(0.7)) return;
+        std::vector<std::string> known;
+        for (const auto& n : nodes_) known.push_back(n.name);
+        step_server(ferry::events::nodes_known{std::move(known)});
     }
 
     void kill_server() {
@@ -705,7 +713,7 @@ private:
                         std::string(to_string(e.reason)));
             }
             s.check(s.answered_.insert(e.call).second, "a reply is answered twice");
-            if (e.reason == errc::ok) s.check_settled(from.reply);
+            if (e.reason == errc::ok) s.check_kept_or_settled(from.reply);
             auto& c = s.at(from.call);
             if (!c.server_open || c.server_life != s.server_life_) return;
             if (c.what == kind::upload) return s.end_at_server(c, e.reason, e.text);
@@ -719,6 +727,16 @@ private:
                         ", " + e.how.text);
             }
             s.ledger_.ended(e.ticket, e.how, e.reply, s.server_life_);
+            if (e.key != 0) s.handle_later(e.reply.value_or(-1), ferry::events::reply_handled{e.key});
+        }
+        void operator()(const ferry::effects::load_reply& e) {
+            const int reply = s.replies_by_encoded_.at(e.encoded.get());
+            if (s.tracing()) s.trace("server -> load reply " + std::to_string(reply) + " of " + e.node);
+            s.ledger_.replies[index(reply)].was_kept = true;
+            s.time_.after(s.chance_.between(ms(0), ms(50)), [&w = s, life = s.server_life_, key = e.key, reply] {
+                if (!w.server_up_ || w.server_life_ != life) return;
+                w.step_server(ferry::events::reply_loaded<int>{key, reply, {}});
+            });
         }
         void operator()(const ferry::effects::accepted<int>& e) {
             const int root = s.ledger_.tasks[index(e.ticket)].root;  // none while a later sender joins it
@@ -729,9 +747,7 @@ private:
         void operator()(const ferry::effects::unclaimed_reply<int>& e) {
             if (s.tracing()) s.trace("server -> unclaimed reply " + std::to_string(e.reply));
             s.ledger_.reported(e.reply, -1, s.server_life_);
-            s.time_.after(s.chance_.between(ms(0), ms(100)), [&w = s, life = s.server_life_] {
-                if (w.server_up_ && w.server_life_ == life) w.feed(ferry::events::unclaimed_handled{});
-            });
+            s.handle_later(e.reply, ferry::events::unclaimed_handled{e.key});
         }
         void operator()(ferry::effects::released<std::shared_ptr<const ferry::payload>> e) {
             s.released_.push_back(std::move(e.what));
@@ -780,13 +796,24 @@ private:
         };
     }
 
-    /// A reply is answered well: no task that it answers is in the journal any more.
-    void check_settled(int reply) {
+    /// A reply is answered well: it was handled, the store keeps it, or no task that it answers is in the journal any more.
+    void check_kept_or_settled(int reply) {
         const auto& r = ledger_.replies[index(reply)];
-        if (!durable_ || !r.was_reported || r.reported_as < 0) return;
-        const auto& t = ledger_.tasks[index(r.reported_as)];
-        check(!t.is_stored || !store_.has(nodes_[index(t.node)].name, t.order),
-              "reply " + std::to_string(reply) + " is answered before its task is settled");
+        if (!durable_ || r.was_handled) return;
+        const auto name = "reply " + std::to_string(reply);
+        if (r.was_reported && r.reported_as >= 0) {
+            const auto& t = ledger_.tasks[index(r.reported_as)];
+            const auto& node = nodes_[index(t.node)].name;
+            check(!t.is_stored || !store_.has(node, t.order) || store_.has_reply(node, t.order),
+                  name + " is answered before it was noted or its task settled");
+        } else {
+            ledger_.replies[index(reply)].is_noted = store_.keeps(replies_by_encoded_of(reply));
+            check(r.is_noted, name + " is answered, and neither noted nor handled");
+        }
+    }
+    const ferry::payload* replies_by_encoded_of(int reply) const {
+        const auto found = encoded_.find(reply);
+        return found == encoded_.end() ? nullptr : found->second.get();
     }
 
     // --- a node --------------------------------------------------------------------------------------------------------
@@ -1270,8 +1297,27 @@ private:
         r.came_without_number |= number == 0;
         ledger_.reply_came(reply);
         if (tracing()) trace("server <- reply " + std::to_string(reply) + " to " + r.request_id);
-        server_->step(ferry::events::reply_arrived<int, int>{from, node_of(c).name, r.request_id, reply, number},
-                      time_.now, to_server_sink_);
+        step_server(ferry::events::reply_arrived<int, int>{from, node_of(c).name, r.request_id, reply, number,
+                                                           durable_ ? encoded(reply) : nullptr});
+    }
+
+    std::shared_ptr<const ferry::payload> encoded(int reply) {
+        auto& known = encoded_[reply];
+        if (!known) {
+            known = std::make_shared<const ferry::payload>();
+            replies_by_encoded_[known.get()] = reply;
+        }
+        return known;
+    }
+
+    /// Whoever was given it is done with it, some time later and unless the server dies before.
+    template <class Event>
+    void handle_later(int reply, Event event) {
+        time_.after(chance_.between(ms(0), ms(100)), [this, reply, event, life = server_life_] {
+            if (!server_up_ || server_life_ != life) return;
+            if (reply >= 0) ledger_.replies[index(reply)].was_handled = true;
+            step_server(event);
+        });
     }
 
     // --- the end -------------------------------------------------------------------------------------------------------
@@ -1352,7 +1398,7 @@ private:
         pass(std::chrono::minutes(2));
         check(!server_up_, "the server is never drained");
         for (const auto& n : nodes_) check(!n.up, "node " + n.name + " is never drained");
-        if (!is_violated()) ledger_.check_end();
+        if (!is_violated()) ledger_.check_end(durable_);
     }
 
     // --- for the trace -------------------------------------------------------------------------------------------------
@@ -1497,7 +1543,9 @@ private:
     std::map<ferry::task_key, int> keys_;         // of this life, with their tickets
     std::map<std::pair<std::string, std::uint64_t>, int> tickets_by_order_;
     std::set<std::pair<int, std::string>> old_requests_;
-    std::map<std::uint64_t, std::uint64_t> uploads_kept_;  // bytes of uploads that broke off, by number
+    std::map<std::uint64_t, std::uint64_t> uploads_kept_;           // bytes of uploads that broke off, by number
+    std::map<int, std::shared_ptr<const ferry::payload>> encoded_;  // replies
+    std::map<const ferry::payload*, int> replies_by_encoded_;
     std::vector<reply_from> replies_from_;
     std::set<int> answered_;
 

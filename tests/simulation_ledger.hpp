@@ -57,6 +57,9 @@ struct sent_reply {
     int reported_in = -1;  // the server's life
     int reported_as = -1;  // the task that it ended, or -1
     bool was_reported = false;
+    bool is_noted = false;     // was kept by the store when its node was answered
+    bool was_kept = false;     // over a restart: who asks again gets it beside the handler
+    bool was_handled = false;  // all of those whom it was given to in some life have returned
     bool came_without_number = false;
 };
 
@@ -107,7 +110,7 @@ public:
     void reported(int reply, int as, int server_life) {
         auto& r = replies[at(reply)];
         const bool again = r.was_reported && r.reported_in == server_life && (as < 0 || r.reported_as != as);
-        check(!again || r.came_without_number, "reply " + std::to_string(reply) + " is reported twice");
+        check(!again || r.came_without_number || r.was_kept, "reply " + std::to_string(reply) + " is reported twice");
         r.was_reported = true;
         r.reported_in = server_life;
         r.reported_as = as;
@@ -217,17 +220,20 @@ public:
         check(!r.ended, "reply " + std::to_string(reply) + " ends twice");
         r.ended = true;
         r.accepted = how.kind == ferry::outcome_kind::taken;
-        check(!r.accepted || r.was_reported,
+        check(!r.accepted || r.was_reported || r.is_noted,
               "reply " + std::to_string(reply) + " is accepted, and the server has told nobody of it");
     }
 
-    void check_end() {
+    /// `keeps`: what a node was told to be accepted outlives its server.
+    void check_end(bool keeps) {
         for (std::size_t i = 0; i < tasks.size(); ++i) {
             const auto& t = tasks[i];
             if (t.root >= 0) check(t.how || t.lost, "ticket " + std::to_string(i) + " never ends");
         }
         for (std::size_t i = 0; i < replies.size(); ++i) {
             check(replies[i].ended, "reply " + std::to_string(i) + " never ends");
+            check(!keeps || !replies[i].accepted || replies[i].was_handled,
+                  "reply " + std::to_string(i) + " was accepted, and nobody has handled it to the end");
         }
     }
 

@@ -101,6 +101,7 @@ public:
         ferry::outcome how;
         std::optional<std::string> reply;
         std::string node;
+        ferry::task_key key = 0;
     };
     struct delivery_record {
         int ticket;
@@ -172,7 +173,8 @@ public:
     int reply(const std::string& request_id, const std::string& text = "done", const std::string& node = "n",
               std::uint64_t number = 0) {
         const int call = ++last_reply_;
-        feed(ferry::events::reply_arrived<int, std::string>{call, node, request_id, text, number});
+        auto encoded = keeps_replies ? std::make_shared<const ferry::payload>(ferry::bytes::copy(text)) : nullptr;
+        feed(ferry::events::reply_arrived<int, std::string>{call, node, request_id, text, number, std::move(encoded)});
         return call;
     }
 
@@ -241,7 +243,19 @@ public:
 
     void know(std::vector<std::string> nodes) { feed(ferry::events::nodes_known{std::move(nodes)}); }
 
-    void handle_unclaimed() { feed(ferry::events::unclaimed_handled{}); }
+    void handle_unclaimed(ferry::task_key key = 0) { feed(ferry::events::unclaimed_handled{key}); }
+    void want_no_unclaimed(ferry::task_key key) { feed(ferry::events::unclaimed_unwanted{key}); }
+    void fail_load(const std::string& why) {
+        feed(ferry::events::reply_loaded<std::string>{loads.at(0).key, std::nullopt, why});
+    }
+    /// Whoever was given the ticket's reply has returned.
+    void handle(int ticket) { feed(ferry::events::reply_handled{end_of(ticket).key}); }
+    /// What is to be read is there.
+    void load_replies() {
+        for (const auto& each : std::exchange(loads, {})) {
+            feed(ferry::events::reply_loaded<std::string>{each.key, std::string(each.encoded->flatten().view()), {}});
+        }
+    }
 
     void withdraw(int ticket) { feed(ferry::events::withdrawn{keys.at(ticket)}); }
 
@@ -351,6 +365,9 @@ public:
     std::map<ferry::task_key, int> attempts;  ///< as last written to the store
     std::map<int, std::vector<std::uint64_t>> progress;
     std::vector<std::string> unclaimed, warnings, statuses;
+    std::vector<ferry::task_key> unclaimed_keys;
+    std::vector<ferry::effects::load_reply> loads;
+    bool keeps_replies = false;  ///< replies come with their bytes
     int drained = 0;
     std::set<int> accepted;
     int all_acquired = 0;
@@ -569,14 +586,18 @@ private:
         void operator()(ferry::effects::ended<int, std::string> e) {
             EXPECT_EQ(e.reply.has_value(), e.how.kind == ferry::outcome_kind::replied);
             EXPECT_EQ(static_cast<bool>(e.how), e.how.reason == ferry::errc::ok);
-            EXPECT_TRUE(w.ends.emplace(e.ticket, end_record{e.how, e.reply, e.node}).second)
+            EXPECT_TRUE(w.ends.emplace(e.ticket, end_record{e.how, e.reply, e.node, e.key}).second)
                 << "ticket " << e.ticket << " ends twice";
             w.end_order.push_back(e.ticket);
         }
         void operator()(ferry::effects::accepted<int> e) { w.accepted.insert(e.ticket); }
         void operator()(ferry::effects::all_acquired) { ++w.all_acquired; }
         void operator()(ferry::effects::progressed<int> e) { w.progress[e.ticket].push_back(e.sent); }
-        void operator()(ferry::effects::unclaimed_reply<std::string> e) { w.unclaimed.push_back(e.reply); }
+        void operator()(ferry::effects::unclaimed_reply<std::string> e) {
+            w.unclaimed.push_back(e.reply);
+            w.unclaimed_keys.push_back(e.key);
+        }
+        void operator()(ferry::effects::load_reply e) { w.loads.push_back(std::move(e)); }
         void operator()(ferry::effects::released<std::shared_ptr<const ferry::payload>> e) {
             w.released_.push_back(std::move(e.what));
         }

@@ -30,6 +30,8 @@ struct task_record {
     std::shared_ptr<const payload> content;          ///< the encoded message, or a source of it; see `taken`
     int attempts = 0;                                ///< deliveries begun so far
     bool taken = false;                              ///< the node has it, and a reply is awaited: no content is needed
+    std::shared_ptr<const payload> reply{};          ///< the encoded answer, which has not been handled to its end
+    std::uint64_t reply_number = 0;                  ///< of the reply: by it a second copy is known
     std::chrono::system_clock::time_point accepted;  ///< when `send` was called
     std::chrono::system_clock::time_point expires;   ///< while still queued then, it is given up
 };
@@ -94,7 +96,7 @@ concept nodes = requires(S& s, void (*done)(known_nodes)) {
 /// |-------------------------------------|----------------------------------------------------------------------------|
 /// | `s.acquire(node, done)`             | become the owner; `done(acquired_journal)`                                 |
 /// | `s.append(node, epoch, task, done)` | add a task; `done(store_status)`: from `ok` on it will come back by acquire |
-/// | `s.update(node, epoch, task, done)` | write its `attempts` and `taken` anew; `done(store_status)`                |
+/// | `s.update(node, epoch, task, done)` | write its `attempts` and `taken` anew, and a `reply` where it comes with one; `done(store_status)` |
 /// | `s.settle(node, epoch, order, done)` | forget it; `done(store_status)`: from `ok` on it never comes back          |
 ///
 /// `done` is called exactly once: before the function returns, or later, from any thread. The functions are called from

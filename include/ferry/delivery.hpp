@@ -61,8 +61,9 @@ public:
         changed_.notify_all();
     }
 
-    /// Called once. The callbacks go to the host's executor, in the order in which they were added.
-    void end(outcome how, std::optional<Message> reply) {
+    /// Called once. The callbacks go to the host's executor, in the order in which they were added; a copy of `handled` is let
+    /// go when each has returned.
+    void end(outcome how, std::optional<Message> reply, const std::shared_ptr<void>& handled = nullptr) {
         std::vector<promise> promises;
         {
             const std::lock_guard lock(mutex_);
@@ -75,7 +76,7 @@ public:
         for (auto& each : promises) each.set_value(result_);
         std::vector<callback> waiting;
         while (take_callbacks(waiting)) {
-            for (auto& each : waiting) run(std::move(each));
+            for (auto& each : waiting) run(std::move(each), handled);
             waiting.clear();
         }
     }
@@ -151,8 +152,8 @@ private:
         return !handed_over_;
     }
 
-    void run(callback each) {
-        auto job = [self = this->shared_from_this(), each = std::move(each)] { each(self->result_); };
+    void run(callback each, const std::shared_ptr<void>& handled = nullptr) {
+        auto job = [self = this->shared_from_this(), each = std::move(each), handled] { each(self->result_); };
         const auto host = host_.lock();
         if (!host || !host->post(result_.node, job)) job();  // nothing else runs any more
     }

@@ -80,6 +80,7 @@ public:
         node& n = *known;
         if (task* same = n.request(e.request_id)) {
             join(*same, e, now, sink);
+            journal_.load_for_sender(*same, sink);
             return same->key;
         }
         if (n.status == node_status::disconnected && !e.keep_while_disconnected) {
@@ -209,8 +210,27 @@ public:
     }
 
     template <class Sink>
-    void step(events::unclaimed_handled, instant, Sink&&) {
-        replies_.handled();
+    void step(const events::unclaimed_handled& e, instant, Sink&& sink) {
+        replies_.handled(e.key, sink);
+        check_drained(sink);
+    }
+
+    template <class Sink>
+    void step(const events::unclaimed_unwanted& e, instant, Sink&& sink) {
+        replies_.unwanted(e.key, sink);
+        check_drained(sink);
+    }
+
+    template <class Sink>
+    void step(const events::reply_handled& e, instant, Sink&& sink) {
+        journal_.handled(e.key, sink);
+        check_drained(sink);
+    }
+
+    template <class Sink>
+    void step(events::reply_loaded<reply>&& e, instant, Sink&& sink) {
+        replies_.loaded(std::move(e), sink);
+        check_drained(sink);
     }
 
     template <class Sink>
@@ -272,6 +292,7 @@ public:
     template <class Sink>
     void step(events::stop_requested, instant now, Sink&& sink) {
         stopping_ = true;
+        journal_.stop_loading();
         for (auto& [id, n] : nodes_) {
             streams_.leaving(n);
             if (!n.session) nodes_.release_parked(n, errc::stopped, stopping_text, now, sink);
@@ -294,6 +315,7 @@ public:
             n.forget_tasks();
         }
         journal_.abandon(sink);
+        replies_.refuse_unhandled(errc::stopped, stopping_text, sink);
         check_drained(sink);
     }
 
@@ -442,6 +464,7 @@ private:
     template <class Sink>
     void check_drained(Sink& sink) {
         if (!stopping_ || drained_ || polls_.carrying() > 0 || journal_.settling_tasks() > 0) return;
+        if (replies_.with_handler() > 0) return;
         for (const auto& [id, n] : nodes_) {
             if (polls_.unconfirmed(n) && n.status != node_status::disconnected) return;
             if (streams_.anything_outstanding(n)) return;

@@ -131,7 +131,8 @@ struct poll_closed {
     bool clean;
 };
 
-/// A whole reply came in. By `number` it is known again if it comes twice; 0 where it has none.
+/// A whole reply came in. By `number` it is known again if it comes twice; 0 where it has none. With its `encoded` bytes it is
+/// noted in the store before anybody is told of it, and stays there until it was handled.
 template <class ReplyCall, class Reply>
 struct reply_arrived {
     ReplyCall call;
@@ -139,6 +140,7 @@ struct reply_arrived {
     const std::string& request_id;
     Reply reply;
     std::uint64_t number = 0;
+    std::shared_ptr<const payload> encoded{};
 };
 
 /// A node sends a message to another node; what becomes of it is reported to the (empty) ticket.
@@ -150,8 +152,27 @@ struct forward_arrived {
     std::uint64_t number = 0;  // as of a reply
 };
 
-/// The handler for an unclaimed reply has returned.
-struct unclaimed_handled {};
+/// The handler for an unclaimed reply has returned. `key` is the effect's.
+struct unclaimed_handled {
+    task_key key = 0;
+};
+/// There is no such handler.
+struct unclaimed_unwanted {
+    task_key key = 0;
+};
+
+/// All that was to be called at the end of a delivery, which told this key, has returned.
+struct reply_handled {
+    task_key key;
+};
+
+/// A reply that was kept is there again; or why it is not.
+template <class Reply>
+struct reply_loaded {
+    task_key key;
+    std::optional<Reply> reply;
+    std::string text;
+};
 
 /// The task is ended, for all tickets that have joined it.
 struct withdrawn {
@@ -243,13 +264,15 @@ struct answer_reply {
     std::string text;
 };
 
-/// The delivery has ended; once for each ticket. `reply` only where it was replied.
+/// The delivery has ended; once for each ticket. `reply` only where it was replied. Where there is a `key`, `reply_handled` is
+/// awaited.
 template <class Ticket, class Reply>
 struct ended {
     Ticket ticket;
     outcome how;
     std::optional<Reply> reply;
     const std::string& node;
+    task_key key = 0;
 };
 
 /// The store has the task.
@@ -265,12 +288,20 @@ struct progressed {
     std::uint64_t sent;
 };
 
-/// A reply came that nobody waits for. `unclaimed_handled` is awaited for it.
+/// A reply came that nobody waits for. `unclaimed_handled` is awaited for it, with its key.
 template <class Reply>
 struct unclaimed_reply {
     const std::string& node;
     const std::string& request_id;
     Reply reply;
+    task_key key = 0;
+};
+
+/// Read and decode a reply that was kept; `reply_loaded` is awaited.
+struct load_reply {
+    task_key key;
+    std::string node;
+    std::shared_ptr<const payload> encoded;
 };
 
 /// The core is done with a task's content, or with a reply. The last reference to it may be this one, and letting that go may

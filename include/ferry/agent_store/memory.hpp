@@ -56,6 +56,10 @@ public:
                 found->second.attempts = task.attempts;
                 found->second.taken = task.taken;
                 if (task.taken) gone.swap(found->second.content);
+                if (task.reply) {
+                    found->second.reply = task.reply;
+                    found->second.reply_number = task.reply_number;
+                }
             }
         }));
     }

@@ -168,10 +168,10 @@ REGISTER_TYPED_TEST_SUITE_P(agent_store_suite, a_new_journal_is_empty, epochs_ri
                             only_the_newest_epoch_can_write, tasks_come_back_with_every_field,
                             content_comes_back_byte_by_byte, content_can_be_read_when_its_task_is_settled,
                             tasks_come_back_by_rising_order, an_update_changes_attempts_and_taken_only,
-                            a_settled_task_never_comes_back, an_operation_may_come_again, many_tasks, nodes_are_apart,
-                            each_operation_ends_once, a_store_that_completes_inline_has_told_on_return,
-                            another_operation_may_begin_inside_done, concurrent_operations_on_different_tasks,
-                            concurrent_owners_get_epochs_of_their_own, concurrent_nodes_do_not_meet,
-                            concurrent_writes_are_in_the_new_owners_journal_or_fail);
+                            a_reply_comes_back_with_its_task, a_settled_task_never_comes_back,
+                            an_operation_may_come_again, many_tasks, nodes_are_apart, each_operation_ends_once,
+                            a_store_that_completes_inline_has_told_on_return, another_operation_may_begin_inside_done,
+                            concurrent_operations_on_different_tasks, concurrent_owners_get_epochs_of_their_own,
+                            concurrent_nodes_do_not_meet, concurrent_writes_are_in_the_new_owners_journal_or_fail);
 
 }  // namespace ferry::conformance

@@ -186,6 +186,28 @@ TYPED_TEST_P(agent_store_suite, an_update_changes_attempts_and_taken_only) {
     this->expect_same(this->acquire("node").tasks, tasks);
 }
 
+TYPED_TEST_P(agent_store_suite, a_reply_comes_back_with_its_task) {
+    const auto owner = this->acquire("node").owner;
+    std::vector<task_record> tasks;
+    for (const std::size_t bytes : {std::size_t{0}, std::size_t{20}, std::size_t{500'000}}) {
+        auto task = some_task(this->order(owner, tasks.size() + 1));
+        EXPECT_EQ(this->append("node", owner, task), errc::ok);
+        task.taken = true;
+        EXPECT_EQ(this->update("node", owner, task), errc::ok);
+        task.reply = std::make_shared<const payload>(bytes::own(std::string(bytes, 'r')));
+        task.reply_number = ~std::uint64_t{0} - bytes;
+        EXPECT_EQ(this->update("node", owner, task), errc::ok);
+        tasks.push_back(std::move(task));
+    }
+    this->expect_same(this->acquire("node").tasks, tasks);
+    const auto last = this->acquire("node").owner;
+    EXPECT_EQ(this->update("node", owner, tasks[1]), errc::ownership_lost);
+    EXPECT_EQ(this->settle("node", last, tasks[1].order), errc::ok);
+    EXPECT_EQ(this->settle("node", last, tasks[2].order), errc::ok);
+    tasks.resize(1);
+    this->expect_same(this->acquire("node").tasks, tasks);
+}
+
 TYPED_TEST_P(agent_store_suite, a_settled_task_never_comes_back) {
     const auto before = this->acquire("node").owner;
     const auto first = some_task(this->order(before, 1)), second = some_task(this->order(before, 2));

@@ -148,6 +148,11 @@ public:
         EXPECT_EQ(is.taken, should_be.taken);
         EXPECT_EQ(micros(is.accepted).count(), micros(should_be.accepted).count()) << "accepted";
         EXPECT_EQ(micros(is.expires).count(), micros(should_be.expires).count()) << "expires";
+        ASSERT_EQ(is.reply == nullptr, should_be.reply == nullptr) << "the reply";
+        if (is.reply) {
+            EXPECT_EQ(is.reply_number, should_be.reply_number);
+            EXPECT_TRUE(read(*is.reply, 0, is.reply->size()) == read(*should_be.reply, 0, should_be.reply->size()));
+        }
         if (should_be.taken && !is.content) return;
         EXPECT_TRUE(read(is) == read(should_be)) << "the content is another";
     }

@@ -38,6 +38,7 @@ TYPED_TEST_P(durable_agent_store_suite, open_tasks_are_there_again) {
     EXPECT_EQ(this->append("other", other, some_task(9)), errc::ok);
     tasks[1].attempts = 7;
     tasks[1].taken = true;
+    tasks[1].reply = std::make_shared<const payload>(bytes::copy("a reply"));
     EXPECT_EQ(this->update("node", owner, tasks[1]), errc::ok);
     EXPECT_EQ(this->settle("node", owner, tasks[2].order), errc::ok);
     tasks.erase(tasks.begin() + 2);

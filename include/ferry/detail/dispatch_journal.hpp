@@ -21,7 +21,9 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -60,6 +62,9 @@ public:
         return t;
     }
 
+    /// That no task has.
+    task_key new_key() noexcept { return ++last_key_; }
+
     std::size_t open_tasks() const noexcept { return open_; }
     std::size_t settling_tasks() const noexcept { return settling_; }
 
@@ -77,6 +82,18 @@ public:
         conclude(t, sink);
     }
 
+    /// The same by a reply, which is noted first. It goes to those who wait for the task, or to the handler.
+    template <class Sink>
+    void end_by_reply(task& t, outcome&& how, reply&& content, std::shared_ptr<const payload>&& encoded,
+                      std::uint64_t number, bool is_for_handler, Sink& sink) {
+        t.answer = std::move(content);
+        t.record.reply = std::move(encoded);
+        t.record.reply_number = number;
+        t.is_for_handler = is_for_handler;
+        t.reply_at = reply_stage::to_note;
+        end(t, std::move(how), sink);
+    }
+
     template <class Take>
     void for_each_open(Take&& take) const {
         for (const auto& [key, t] : tasks_) {
@@ -87,12 +104,14 @@ public:
     /// Reports all that is left as stopped. The store keeps what was not settled.
     template <class Sink>
     void abandon(Sink& sink) {
+        to_load_.clear();
         for (auto& [key, t] : tasks_) {
             release(t, sink);
             if (!t.is_over()) {
                 t.how = {outcome_kind::stopped, errc::stopped, "the server was stopped first", t.record.attempts};
             }
-            tell(t, sink);
+            if (std::exchange(t.is_for_handler, false)) release_answer(t, sink);  // its node sends it again
+            give(t, 0, sink);
             answer(t, errc::stopped, "the server was stopped before it had noted the reply", sink);
         }
         tasks_.clear();
@@ -147,7 +166,7 @@ public:
             return false;
         }
         if (t.is_over()) {
-            conclude(t, sink);
+            t.reply_at == reply_stage::noting ? noted(t, status, sink) : conclude(t, sink);
             return false;
         }
         if (!ok && t.state != task_state::awaiting_reply) {
@@ -160,6 +179,73 @@ public:
         if (n.owned && std::exchange(t.taken_unnoted, false)) update(n, t, t.record, sink);
         return false;
     }
+
+    // --- replies that the store keeps ----------------------------------------------------------------------------------
+
+    /// One of those whom a reply was given to has returned.
+    template <class Sink>
+    void handled(task_key key, Sink& sink) {
+        task* t = find(key);
+        if (!t || t->reply_at != reply_stage::handing_over || --t->handlers > 0) return;
+        t->reply_at = reply_stage::none;
+        if (std::exchange(t->loads_by_itself, false)) load_next(sink);
+        if (!t->tickets.empty()) return load_again(*t, sink);
+        conclude(*t, sink);
+    }
+
+    /// Nobody wanted it: one of before a restart is kept, as it may be asked for again.
+    template <class Sink>
+    void unwanted(task_key key, Sink& sink) {
+        task* t = find(key);
+        if (!t || t->reply_at != reply_stage::handing_over || !t->is_restored || t->record.request_id.empty()) {
+            return handled(key, sink);
+        }
+        t->handlers = 0;
+        t->reply_at = reply_stage::kept;
+        t->owner->open_request(*t);
+        if (std::exchange(t->loads_by_itself, false)) load_next(sink);
+        if (!t->tickets.empty()) return load_again(*t, sink);
+        --settling_;
+    }
+
+    /// A task that was replied before a restart is asked for again.
+    template <class Sink>
+    void load_for_sender(task& t, Sink& sink) {
+        if (t.reply_at == reply_stage::kept) load(t, sink);
+    }
+
+    /// Null where it is not awaited, or can't be had: then its senders are told why.
+    template <class Sink>
+    task* loaded(task_key key, std::optional<reply>&& content, std::string&& text, Sink& sink) {
+        task* t = find(key);
+        if (!t || t->reply_at != reply_stage::loading) return nullptr;
+        if (content) {
+            t->answer = std::move(content);
+            return t;
+        }
+        sink(effects::warning{"node " + *t->owner->id + ": a reply that was kept can't be read: " + text});
+        t->how = {outcome_kind::store_failed, errc::store_failed, std::move(text), t->record.attempts};
+        give(*t, 0, sink);
+        t->reply_at = reply_stage::kept;
+        --settling_;
+        if (std::exchange(t->loads_by_itself, false)) load_next(sink);
+        return nullptr;
+    }
+
+    /// A reply goes to those who wait for it.
+    template <class Sink>
+    void hand_over(task& t, Sink& sink) {
+        t.reply_at = reply_stage::handing_over;
+        if (!t.is_restored) release(t, sink);
+        give(t, t.key, sink);
+        if (t.handlers == 0) {
+            t.handlers = 1;
+            handled(t.key, sink);
+        }
+    }
+
+    /// From now on none is loaded by itself.
+    void stop_loading() noexcept { to_load_.clear(); }
 
     // --- owning --------------------------------------------------------------------------------------------------------
 
@@ -277,6 +363,22 @@ private:
         t.interrupted = t.record.attempts > 0;
         t.interruption = errc::ok;  // if a delivery was under way, it ended with its server
         n.open_request(t);
+        t.is_restored = true;
+        if (t.record.reply) {
+            if (auto& content = t.record.content) {
+                sink(effects::released<std::shared_ptr<const payload>>{std::exchange(content, nullptr)});
+            }
+            t.state = task_state::settling;
+            t.reply_at = reply_stage::kept;
+            n.remember_reply(t.record.reply_number, t.key);
+            if (t.tickets.empty()) {
+                to_load_.push_back(t.key);
+                load_next(sink, 0);
+            } else {
+                load(t, sink);
+            }
+            return;
+        }
         if (t.record.taken) return release(t, sink);  // it is never sent again
         n.enter_lane(t);
         nodes_.arm(n, t.expires, sink);
@@ -291,8 +393,13 @@ private:
     /// Goes on with a task that has ended, when no operation on it is under way.
     template <class Sink>
     void conclude(task& t, Sink& sink) {
-        if (t.busy != store_op::none) return;
+        if (t.busy != store_op::none || t.reply_at > reply_stage::noting) return;
         node& n = *t.owner;
+        if (t.reply_at == reply_stage::to_note) {
+            if (!t.stored || !n.owned) return hand_over(t, sink);
+            t.reply_at = reply_stage::noting;
+            return update(n, t, t.record, sink);
+        }
         if (!t.stored || !n.owned) return report(t, sink);
         begin(store_op::settle, n, t);
         sink(effects::settle_task{t.key, *n.id, n.owner, t.record.order});
@@ -302,8 +409,9 @@ private:
     template <class Sink>
     void report(task& t, Sink& sink) {
         if (t.state == task_state::settling) {
-            tell(t, sink);
+            give(t, 0, sink);
             answer(t, errc::ok, {}, sink);
+            t.owner->close_request(t);
             t.state = task_state::reported;
             release(t, sink);
             --settling_;
@@ -318,19 +426,71 @@ private:
 
     template <class Sink>
     static void release(task& t, Sink& sink) {
-        if (t.record.content) {
-            sink(effects::released<std::shared_ptr<const payload>>{std::exchange(t.record.content, nullptr)});
+        for (auto* each : {&t.record.content, &t.record.reply}) {
+            if (*each) sink(effects::released<std::shared_ptr<const payload>>{std::exchange(*each, nullptr)});
         }
     }
 
     template <class Sink>
-    void tell(task& t, Sink& sink) {
+    static void release_answer(task& t, Sink& sink) {
+        if (t.answer) sink(effects::released<reply>{*std::exchange(t.answer, {})});
+    }
+
+    /// Tells the task's senders of its end, and gives its reply to them or to the handler. With a key it is told when all of
+    /// them are done with it.
+    template <class Sink>
+    void give(task& t, task_key key, Sink& sink) {
+        if (t.answer && t.is_for_handler) {
+            t.handlers += key != 0;
+            sink(effects::unclaimed_reply<reply>{*t.owner->id, t.record.request_id, *std::exchange(t.answer, {}), key});
+        }
         for (auto& each : t.tickets) {
             const bool last = &each == &t.tickets.back();
-            sink(effects::ended<ticket, reply>{std::move(each), t.how, last ? std::move(t.answer) : t.answer,
-                                               *t.owner->id});
+            t.handlers += key != 0;
+            sink(effects::ended<ticket, reply>{std::move(each), t.how, last ? std::exchange(t.answer, {}) : t.answer,
+                                               *t.owner->id, key});
         }
         t.tickets.clear();
+        release_answer(t, sink);
+    }
+
+    /// The store has the reply, or can't have it: then its node keeps it until it was handled.
+    template <class Sink>
+    void noted(task& t, const store_status& status, Sink& sink) {
+        if (status.code == errc::ok) {
+            answer(t, errc::ok, {}, sink);
+        } else {
+            sink(effects::warning{"node " + *t.owner->id + ": the store could not note a reply: " + status.text});
+        }
+        hand_over(t, sink);
+    }
+
+    /// Some at a time, so that not all that was kept is in memory at once.
+    template <class Sink>
+    void load_next(Sink& sink, std::size_t over = 1) {
+        loading_ -= over;
+        while (loading_ < 4 && !to_load_.empty()) {
+            task* t = find(to_load_.front());
+            to_load_.pop_front();
+            if (!t || t->reply_at != reply_stage::kept) continue;
+            ++loading_;
+            t->loads_by_itself = true;
+            load(*t, sink);
+        }
+    }
+
+    /// Somebody has asked for it while it was with others.
+    template <class Sink>
+    void load_again(task& t, Sink& sink) {
+        --settling_;
+        load(t, sink);
+    }
+
+    template <class Sink>
+    void load(task& t, Sink& sink) {
+        t.reply_at = reply_stage::loading;
+        ++settling_;
+        sink(effects::load_reply{t.key, *t.owner->id, t.record.reply});
     }
 
     template <class Sink>
@@ -352,6 +512,8 @@ private:
     dispatch_nodes<Types>& nodes_;
     random_bits ids_;
     std::unordered_map<task_key, task> tasks_;
+    std::deque<task_key> to_load_;  // replies that were kept, for the handler
+    std::size_t loading_ = 0;       // or being handled, of those
     task_key last_key_ = 0;
     std::size_t acquiring_ = 0;
     std::size_t settling_ = 0;

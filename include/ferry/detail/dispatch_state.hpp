@@ -40,6 +40,8 @@ enum class task_state {
     settling,
     reported
 };
+/// A reply that the store keeps until it was handled. `kept` is one from before a restart that nobody has asked for.
+enum class reply_stage { none, to_note, noting, kept, loading, handing_over };
 enum class store_op { none, append, update, settle };
 
 template <class Types>
@@ -75,13 +77,22 @@ struct dispatch_task {
     std::vector<typename Types::ticket> tickets;
     outcome how;
     std::optional<typename Types::reply> answer;
-    std::vector<typename Types::reply_call> answered_by;  // told when the task is settled
+    std::vector<typename Types::reply_call> answered_by;  // told when the task is settled, or the reply noted
+    reply_stage reply_at = reply_stage::none;
+    bool is_for_handler = false;  // the reply, as nobody waits for it
+    bool is_restored = false;
+    bool loads_by_itself = false;  // its reply, for the handler
+    int handlers = 0;              // that have not returned
 
     /// Waits for its turn, and grows older.
     bool waits() const noexcept { return state == task_state::storing || state == task_state::queued; }
     bool is_over() const noexcept { return state == task_state::settling || state == task_state::reported; }
     bool waits_for_journal() const noexcept { return state == task_state::storing && busy == store_op::none; }
     bool is_free() const noexcept { return state == task_state::queued && busy == store_op::none; }
+    /// Its node is not to be told yet that its reply has come.
+    bool reply_is_open() const noexcept {
+        return state == task_state::settling && (reply_at <= reply_stage::noting || !answered_by.empty());
+    }
     bool is_at_node() const noexcept {
         return outstanding && (state == task_state::sending || state == task_state::held);
     }
@@ -190,6 +201,7 @@ struct early_reply {
     std::string request_id;
     typename Types::reply content;
     std::uint64_t number;
+    std::shared_ptr<const payload> encoded;
 };
 
 /// The replies of a node that came last, each with the task that it ended, or 0.
@@ -282,6 +294,12 @@ struct dispatch_node {
         if (!requests || request_id.empty()) return nullptr;
         const auto found = requests->find(request_id);
         return found == requests->end() ? nullptr : found->second;
+    }
+
+    void remember_reply(std::uint64_t number, task_key ended) {
+        if (number == 0) return;
+        if (!replies) replies = std::make_unique<replies_seen>();
+        replies->remember(number, ended);
     }
 
     void open_request(task& t) {

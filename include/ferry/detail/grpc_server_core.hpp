@@ -288,12 +288,14 @@ private:
     };
     struct spent {
         ticket of;
+        std::shared_ptr<void> handled;
     };
     struct refused_reply {
         std::unique_ptr<message_type> what;
     };
     struct unhandled_reply {
         std::string node;
+        task_key key;
     };
     struct undelivered_forward {
         std::string node;
@@ -302,8 +304,8 @@ private:
     using later = std::variant<effects::send_range<call>, flush, effects::end_poll<call>,
                                effects::answer_reply<std::shared_ptr<reply_source>>, effects::acquire_journal,
                                effects::append_task, effects::update_task, effects::settle_task, effects::warning,
-                               effects::wake_at, effects::released<std::shared_ptr<const payload>>, spent,
-                               refused_reply, debug_note, undelivered_forward, unhandled_reply>;
+                               effects::wake_at, effects::load_reply, effects::released<std::shared_ptr<const payload>>,
+                               spent, refused_reply, debug_note, undelivered_forward, unhandled_reply>;
 
     /// Keeps what reaches out of the server until the core is unlocked. What only enters a queue is done at once, so that
     /// it keeps the core's order.
@@ -338,12 +340,13 @@ private:
             kept.push(flush{std::move(e.call)});
         }
         void operator()(effects::ended<ticket, message_type> e) {
+            auto handled = server.when_gone(events::reply_handled{e.key}, e.key);
             if (e.ticket) {
-                e.ticket->end(std::move(e.how), std::move(e.reply));
-                kept.push(spent{std::move(e.ticket)});
+                e.ticket->end(std::move(e.how), std::move(e.reply), handled);
             } else if (!e.how) {
                 kept.push(undelivered_forward{e.node, std::move(e.how)});
             }
+            if (e.ticket || handled) kept.push(spent{std::move(e.ticket), std::move(handled)});
         }
         void operator()(effects::released<message_type> e) {
             kept.push(refused_reply{std::make_unique<message_type>(std::move(e.what))});
@@ -364,8 +367,8 @@ private:
             if (e.ticket) e.ticket->progressed(e.sent);
         }
         void operator()(effects::unclaimed_reply<message_type> e) {
-            if (server.on_unclaimed_reply) return server.unclaimed(e.node, std::move(e.reply));
-            kept.push(unhandled_reply{e.node});
+            if (server.on_unclaimed_reply) return server.unclaimed(e.node, std::move(e.reply), e.key);
+            kept.push(unhandled_reply{e.node, e.key});
         }
         void operator()(effects::node_changed e) {
             server.nodes_changed_.notify_all();
@@ -428,13 +431,42 @@ private:
     void perform(const effects::released<std::shared_ptr<const payload>>&) {}  // they go with the buffer
     void perform(const spent&) {}
     void perform(const refused_reply&) {}
+    void perform(const effects::load_reply& e) {
+        e.encoded->read(0, e.encoded->size(), [weak = this->weak_from_this(), key = e.key, node = e.node](auto range) {
+            const auto self = weak.lock();
+            if (!self) return;
+            if (range.code != errc::ok) return self->tell_loaded(key, std::nullopt, range.text);
+            self->decoders_.post(node, [self, key, content = range.data.flatten()] {
+                try {
+                    self->tell_loaded(key, self->serializer_.decode(content), {});
+                } catch (const std::exception& why) {
+                    self->tell_loaded(key, std::nullopt, why.what());
+                } catch (...) {
+                    self->tell_loaded(key, std::nullopt, "decoding it threw what is no std::exception");
+                }
+            });
+        });
+    }
     void perform(const unhandled_reply& e) {
-        post_event(events::unclaimed_handled{});
+        post_event(events::unclaimed_unwanted{e.key});
         log_.debug("a reply of node " + e.node + " that nobody waits for");
     }
     void perform(const undelivered_forward& e) {
         ++undelivered_forwards_;
         log_.warn("a message from another node for node " + e.node + " is dropped: " + e.how.text);
+    }
+
+    void tell_loaded(task_key key, std::optional<message_type> reply, std::string why) {
+        post_event(events::reply_loaded<message_type>{key, std::move(reply), std::move(why)});
+    }
+
+    /// The event is posted when the last copy is gone, which must not be under the lock. Null without a key.
+    template <class Event>
+    std::shared_ptr<void> when_gone(Event event, task_key key) {
+        if (key == 0) return nullptr;
+        return {nullptr, [weak = this->weak_from_this(), event](void*) {
+                    if (const auto self = weak.lock()) self->post_event(event);
+                }};
     }
 
     auto stored(task_key key) {
@@ -466,8 +498,10 @@ private:
             return post_event(events::forward_arrived<std::shared_ptr<reply_source>, ticket>{
                 from, node, forwarded(std::move(to), content, *message), from->number()});
         }
+        std::shared_ptr<const payload> encoded;
+        if constexpr (lasting_agent_store<Store>) encoded = std::make_shared<const payload>(content);
         post_event(events::reply_arrived<std::shared_ptr<reply_source>, message_type>{
-            from, node, request_id, std::move(*message), from->number()});
+            from, node, request_id, std::move(*message), from->number(), std::move(encoded)});
     }
 
     /// The bytes as they came.
@@ -479,12 +513,14 @@ private:
         return task;
     }
 
-    void unclaimed(const std::string& node, message_type reply) {
+    void unclaimed(const std::string& node, message_type reply, task_key key) {
         basic_reply<message_type> result;
         result.how.kind = outcome_kind::replied;
         result.message = std::move(reply);
         result.node = node;
-        auto handled = [self = this->shared_from_this()](void*) { self->post_event(events::unclaimed_handled{}); };
+        auto handled = [self = this->shared_from_this(), key](void*) {
+            self->post_event(events::unclaimed_handled{key});
+        };
         executor_.post(node, [this, result = std::move(result), at_end = std::shared_ptr<void>(nullptr, handled)] {
             on_unclaimed_reply(result);
         });

@@ -60,7 +60,9 @@ private:
                "CREATE TABLE tasks(node INTEGER NOT NULL, place INTEGER NOT NULL, id INTEGER NOT NULL,"
                " request BLOB NOT NULL, wants_reply INTEGER NOT NULL, urgent INTEGER NOT NULL,"
                " attempts INTEGER NOT NULL, taken INTEGER NOT NULL, accepted INTEGER NOT NULL,"
-               " expires INTEGER NOT NULL, content INTEGER, PRIMARY KEY(node, place)) WITHOUT ROWID, STRICT;"
+               " expires INTEGER NOT NULL, content INTEGER, reply INTEGER, reply_number INTEGER NOT NULL, PRIMARY "
+               "KEY(node, place))"
+               " WITHOUT ROWID, STRICT;"
                "CREATE INDEX tasks_by_content ON tasks(content) WHERE content IS NOT NULL;"
                "CREATE TABLE contents(id INTEGER PRIMARY KEY, size INTEGER NOT NULL, data BLOB) STRICT;"
                "CREATE TABLE opened(times INTEGER NOT NULL) STRICT;"
@@ -137,19 +139,28 @@ public:
         const auto id = content ? file(*content) : write(task.content);
         insert_.run(at->row, to_number(task.order), to_number(task.id), std::string_view(task.request_id),
                     number(task.wants_reply), number(task.urgent), std::int64_t{task.attempts}, number(task.taken),
-                    micros(task.accepted), micros(task.expires), std::optional(id));
+                    micros(task.accepted), micros(task.expires), std::optional(id), std::optional<std::int64_t>(),
+                    std::int64_t{0});
         return {};
     }
 
-    store_status update(const std::string& node, epoch owner, const task_record& task) {
+    /// `reply` names what lies in a file already; without it a reply is written into the tables.
+    store_status update(const std::string& node, epoch owner, const task_record& task,
+                        std::optional<filed> reply = {}) {
         const auto* at = find(node, owner);
         if (!at) return lost(node);
         const auto place = to_number(task.order);
-        const auto content = task.taken ? content_of_.number(at->row, place) : std::nullopt;
+        const auto content = task.taken || task.reply ? content_of_.number(at->row, place) : std::nullopt;
         update_.run(std::int64_t{task.attempts}, number(task.taken), at->row, place);
-        if (!content) return {};
-        forget_content_.run(at->row, place);
-        drop_if_unused(*content);
+        if (content) {
+            forget_content_.run(at->row, place);
+            drop_if_unused(*content);
+        }
+        if (!task.reply || !has_.number(at->row, place)) return {};
+        const auto before = reply_of_.number(at->row, place);
+        const auto now = reply ? file(*reply) : write(task.reply);
+        set_reply_.run(now, to_number(task.reply_number), at->row, place);
+        if (before && *before != now) drop(*before);
         return {};
     }
 
@@ -157,8 +168,10 @@ public:
         const auto* at = find(node, owner);
         if (!at) return lost(node);
         const auto content = content_of_.number(at->row, to_number(order));
+        const auto reply = reply_of_.number(at->row, to_number(order));
         delete_.run(at->row, to_number(order));
         if (content) drop_if_unused(*content);
+        if (reply) drop(*reply);
         return {};
     }
 
@@ -216,14 +229,18 @@ private:
         out.taken = row.number(6) != 0;
         out.accepted = time(row.number(7));
         out.expires = time(row.number(8));
-        if (row.is_null(9)) return out;  // it is taken
-        const auto id = row.number(9);
-        if (row.is_null(11)) {
-            out.content = open(filed{id, static_cast<std::uint64_t>(row.number(10))});
-        } else {
-            out.content = std::make_shared<const payload>(bytes::copy(row.data(11)));
-        }
+        out.content = read(row, 9, open);
+        out.reply = read(row, 12, open);
+        out.reply_number = static_cast<std::uint64_t>(row.number(15));
         return out;
+    }
+
+    /// Three columns: the number, the size, and the bytes where they lie in no file. Null where there is none.
+    template <class Open>
+    std::shared_ptr<const payload> read(sqlite_statement::rows& row, int at, Open& open) {
+        if (row.is_null(at)) return nullptr;
+        if (row.is_null(at + 2)) return open(filed{row.number(at), static_cast<std::uint64_t>(row.number(at + 1))});
+        return std::make_shared<const payload>(bytes::copy(row.data(at + 2)));
     }
 
     /// Another node may have been sent the same before: then it is there.
@@ -245,7 +262,9 @@ private:
     }
 
     void drop_if_unused(std::int64_t content) {
-        if (uses_.number(content)) return;
+        if (!uses_.number(content)) drop(content);
+    }
+    void drop(std::int64_t content) {
         const bool was_filed = !content_data_.number(content);
         delete_content_.run(content);
         if (was_filed) dropped_now_.push_back(content);
@@ -273,12 +292,16 @@ private:
                                 "ON CONFLICT(name) DO UPDATE SET owner = ?2 RETURNING id"};
     sqlite_statement tasks_{tables_.db,
                             "SELECT place, tasks.id, request, wants_reply, urgent, attempts, taken, accepted, expires,"
-                            " content, size, data FROM tasks LEFT JOIN contents ON contents.id = content"
+                            " content, c.size, c.data, reply, r.size, r.data, reply_number FROM tasks"
+                            " LEFT JOIN contents c ON c.id = content LEFT JOIN contents r ON r.id = reply"
                             " WHERE node = ? ORDER BY place"};
     sqlite_statement has_{tables_.db, "SELECT 1 FROM tasks WHERE node = ? AND place = ?"};
-    sqlite_statement insert_{tables_.db, "INSERT INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"};
+    sqlite_statement insert_{tables_.db, "INSERT INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"};
     sqlite_statement update_{tables_.db, "UPDATE tasks SET attempts = ?, taken = ? WHERE node = ? AND place = ?"};
     sqlite_statement content_of_{tables_.db, "SELECT content FROM tasks WHERE node = ? AND place = ?"};
+    sqlite_statement reply_of_{tables_.db, "SELECT reply FROM tasks WHERE node = ? AND place = ?"};
+    sqlite_statement set_reply_{tables_.db,
+                                "UPDATE tasks SET reply = ?, reply_number = ? WHERE node = ? AND place = ?"};
     sqlite_statement forget_content_{tables_.db, "UPDATE tasks SET content = NULL WHERE node = ? AND place = ?"};
     sqlite_statement delete_{tables_.db, "DELETE FROM tasks WHERE node = ? AND place = ?"};
     sqlite_statement uses_{tables_.db, "SELECT 1 FROM tasks WHERE content = ? LIMIT 1"};

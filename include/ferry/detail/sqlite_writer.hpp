@@ -72,11 +72,26 @@ public:
             });
     }
     void append(const std::string& node, epoch owner, const task_record& task, std::function<void(store_status)> done) {
-        if (task.content->size() > state_->options.file_bytes) return state_->file(node, owner, task, std::move(done));
+        if (task.content->size() > state_->options.file_bytes) {
+            return state_->file(
+                task.content,
+                [s = state_.get(), node, owner, task](auto filed) {
+                    return s->journal.append(node, owner, task, filed);
+                },
+                true, std::move(done));
+        }
         write([s = state_.get(), node, owner, task] { return s->journal.append(node, owner, task); }, std::move(done));
     }
     void update(const std::string& node, epoch owner, task_record task, std::function<void(store_status)> done) {
         task.content.reset();
+        if (const auto reply = task.reply; reply && reply->size() > state_->options.file_bytes) {
+            return state_->file(
+                reply,
+                [s = state_.get(), node, owner, task = std::move(task)](auto filed) {
+                    return s->journal.update(node, owner, task, filed);
+                },
+                false, std::move(done));
+        }
         write([s = state_.get(), node, owner, task = std::move(task)] { return s->journal.update(node, owner, task); },
               std::move(done));
     }
@@ -134,11 +149,11 @@ private:
             came.notify_one();
         }
 
-        /// Stores a task whose content lies in a file. That is written first, unless it is there, or on its way, for another
-        /// node.
-        void file(const std::string& node, epoch owner, const task_record& task,
+        /// Makes a change that needs a content in a file: `change(filed)`. The file is written first, unless it is there, or on
+        /// its way, for another node.
+        template <class Change>
+        void file(const std::shared_ptr<const payload>& content, Change change, bool gives_content,
                   std::function<void(store_status)> done) {
-            const auto& content = task.content;
             if (!content->in_memory())
                 return done({errc::store_failed, "a content that is not in memory can't be stored"});
             const std::lock_guard lock(mutex);
@@ -152,14 +167,12 @@ private:
             const auto id = newest;
             auto& f = found->second;
             ++f.users;
+            const sqlite_journal::filed where{id, content->size()};
             auto made = make<store_status>(
-                [this, node, owner, task, id] {
-                    return journal.append(node, owner, task, sqlite_journal::filed{id, task.content->size()});
-                },
-                [this, id, size = content->size(), done = std::move(done)](store_status out,
-                                                                           const store_status& failed) {
+                [content, change = std::move(change), where] { return change(where); },
+                [this, where, gives_content, done = std::move(done)](store_status out, const store_status& failed) {
                     if (failed.code != errc::ok) out = failed;
-                    if (out.code == errc::ok) out.content = files.open(id, size);
+                    if (out.code == errc::ok && gives_content) out.content = files.open(where.id, where.size);
                     done(std::move(out));
                 });
             made.file = id;
