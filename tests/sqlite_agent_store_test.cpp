@@ -18,6 +18,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <future>
+#include <iterator>
 #include <memory>
 #include <random>
 #include <set>
@@ -248,6 +250,41 @@ TEST_F(sqlite_store, a_content_that_comes_again_when_it_was_settled_is_stored_ag
         EXPECT_EQ(filed().size(), bytes > 1000 ? 1U : 0U);
         EXPECT_EQ(ask.settle("node", owner, task.order).code, errc::ok);
     }
+}
+
+/// Transactions that are in the write-ahead log: the frame that ends one says how large the file is then.
+std::size_t transactions_in(const std::string& log) {
+    std::ifstream file(log, std::ios::binary);
+    const std::string all((std::istreambuf_iterator<char>(file)), {});
+    const auto number = [&](std::size_t at) {
+        std::uint32_t out = 0;
+        for (std::size_t i = 0; i < 4; ++i) out = out << 8 | static_cast<unsigned char>(all.at(at + i));
+        return out;
+    };
+    std::size_t out = 0;
+    const std::size_t page = number(8), salt = number(16);
+    for (std::size_t at = 32; at + 24 + page <= all.size(); at += 24 + page) {
+        if (number(at + 8) == salt && number(at + 4) != 0) ++out;
+    }
+    return out;
+}
+
+TEST_F(sqlite_store, what_comes_while_it_writes_shares_a_transaction) {
+    ferry::sqlite_agent_store store(options());
+    caller ask{store};
+    const auto owner = ask.acquire("node").owner;
+    std::promise<void> begun;
+    std::vector<ferry::conformance::awaited<ferry::store_status>> all(300);
+    store.append("node", owner, task_of(1, 100), [&, done = all[0].done()](const ferry::store_status& status) {
+        begun.get_future().wait();  // on the thread that writes
+        done(status);
+    });
+    const auto before = transactions_in(file() + "-wal");
+    for (std::size_t i = 1; i < all.size(); ++i) store.append("node", owner, task_of(i + 1, 100), all[i].done());
+    begun.set_value();
+    for (const auto& each : all) ASSERT_EQ(each.get(std::chrono::seconds(30)).value().code, errc::ok);
+    EXPECT_LE(transactions_in(file() + "-wal"), before + 2);
+    EXPECT_EQ(ask.acquire("node").tasks.size(), all.size());
 }
 
 TEST_F(sqlite_store, what_a_killed_process_left_in_the_folder_is_removed) {

@@ -8,6 +8,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <fstream>
 #include <future>
 #include <memory>
 #include <mutex>
@@ -78,6 +80,34 @@ TEST_F(lasting_server_test, delivers_in_its_next_life_what_was_accepted) {
     EXPECT_TRUE(soon([&] { return server->pending().empty(); }));
     const std::lock_guard lock(mutex);
     EXPECT_TRUE(came == sent);
+}
+
+/// Of this process, without mapped files.
+std::size_t anonymous_megabytes() {
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);) {
+        if (line.starts_with("RssAnon:")) return std::stoul(line.substr(8)) / 1024;
+    }
+    return 0;
+}
+
+TEST_F(lasting_server_test, large_tasks_that_wait_take_no_memory) {
+    start();
+    introduce();
+    const auto before = anonymous_megabytes();
+    std::vector<lasting_server::delivery> sent;
+    for (int i = 0; i < 20; ++i) {
+        sent.push_back(
+            server->send({{"n", i}, {"data", some_bytes(20'000'000)}}, "node", {.keep_while_disconnected = true}));
+        EXPECT_TRUE(sent.back().wait_accepted());
+    }
+    EXPECT_TRUE(soon([&] { return anonymous_megabytes() < before + 150; })) << before << " MB before";
+    std::atomic<int> came{0};
+    connect([&](const ferry::task& task) {
+        came += task.message().at("data").get<ferry::bytes>() == some_bytes(20'000'000) ? 1 : 0;
+    });
+    for (const auto& each : sent) EXPECT_EQ(each.wait().kind, outcome_kind::taken);
+    EXPECT_EQ(came, 20);
 }
 
 TEST_F(lasting_server_test, what_is_not_accepted_says_so) {

@@ -31,13 +31,18 @@ public:
     sqlite_tables(const std::string& file, const char* synchronous) : db(file) {
         db.set_patience(1000);  // one that was killed has let go by then
         db.run("PRAGMA locking_mode=EXCLUSIVE");
-        db.run("PRAGMA journal_mode=WAL");
+        const auto refuse = [&](const std::string& why) { throw error(errc::store_failed, file + ": " + why); };
+        {
+            sqlite_statement journal(db, "PRAGMA journal_mode=WAL");
+            auto mode = journal.query();
+            if (!mode.next() || mode.data(0) != "wal")
+                refuse("its file system can't hold a write-ahead log; name another");
+        }
         db.run(std::string("PRAGMA synchronous=") + synchronous);
         db.run("BEGIN EXCLUSIVE");
         const auto whose = *sqlite_statement(db, "PRAGMA application_id").number();
         const auto made_by = *sqlite_statement(db, "PRAGMA user_version").number();
         const auto tables = *sqlite_statement(db, "SELECT count(*) FROM sqlite_schema").number();
-        const auto refuse = [&](const std::string& why) { throw error(errc::store_failed, file + ": " + why); };
         if (tables == 0) {
             db.run(schema());
         } else if (whose != application) {
@@ -90,6 +95,7 @@ public:
     void begin() { begin_.run(); }
     void commit() {
         commit_.run();
+        owners_changed_ = false;
         dropped_.swap(dropped_now_);
         dropped_now_.clear();
     }
@@ -99,7 +105,7 @@ public:
         by_id_.clear();
         try {
             if (tables_.db.in_transaction()) rollback_.run();
-            load();
+            if (std::exchange(owners_changed_, false)) load();
         } catch (const error&) {
             owners_.clear();  // nothing is owned then, and each write says so
         }
@@ -122,6 +128,7 @@ public:
         const auto known = owners_.find(node);
         const std::int64_t now = known == owners_.end() ? 1 : known->second.epoch + 1;
         const auto row = *take_over_.number(std::string_view(node), now);
+        owners_changed_ = true;
         owners_[node] = {row, now};
         acquired_journal out;
         out.owner = static_cast<epoch>(now);
@@ -311,6 +318,7 @@ private:
     sqlite_statement delete_content_{tables_.db, "DELETE FROM contents WHERE id = ?"};
 
     std::unordered_map<std::string, owner_row> owners_;
+    bool owners_changed_ = false;             // since the last commit
     std::atomic<std::int64_t> last_content_;  // no number is used by two that opened the file
     std::unordered_map<const payload*, known_content> known_;
     std::unordered_map<std::int64_t, const payload*> by_id_;
