@@ -10,9 +10,9 @@
 // the same connection where the node has the task. Over another one, or where none comes, the delivery has failed.
 //
 // Here is what each event sets going. The rules are in parts, each built upon those before it:
-// `detail/dispatch_nodes.hpp` (who is there), `detail/dispatch_journal.hpp` (what the store has),
-// `detail/dispatch_replies.hpp` (what was answered), `detail/dispatch_queue.hpp` (what waits), `detail/dispatch_polls.hpp` and
-// `detail/dispatch_streams.hpp` (the two ways to a node).
+// `detail/dispatch_nodes.hpp` (who is there), `detail/dispatch_tasks.hpp` (what is owed, and what is told),
+// `detail/dispatch_journal.hpp` (what the store has), `detail/dispatch_replies.hpp` (what was answered),
+// `detail/dispatch_queue.hpp` (what waits), `detail/dispatch_polls.hpp` and `detail/dispatch_streams.hpp` (the two ways to a node).
 #pragma once
 
 #include <ferry/chunk.hpp>
@@ -23,6 +23,7 @@
 #include <ferry/detail/dispatch_replies.hpp>
 #include <ferry/detail/dispatch_state.hpp>
 #include <ferry/detail/dispatch_streams.hpp>
+#include <ferry/detail/dispatch_tasks.hpp>
 #include <ferry/detail/wake_ups.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
@@ -60,7 +61,7 @@ public:
 
     /// The tasks' ids are the same for a seed: give each process another one.
     explicit dispatch(dispatch_limits limits = {}, retry policy = {}, std::uint64_t seed = 0)
-        : limits_(limits), journal_(nodes_, seed), queue_(std::move(policy), nodes_, journal_) {}
+        : limits_(limits), tasks_(seed), queue_(std::move(policy), nodes_, journal_) {}
     dispatch(const dispatch&) = delete;
     dispatch& operator=(const dispatch&) = delete;
 
@@ -95,7 +96,7 @@ public:
         if (auto full = what_is_full(n, size); !full.empty()) {
             return refuse(outcome_kind::queue_full, errc::queue_full, std::move(full));
         }
-        task& t = journal_.add(n, now.steady);
+        task& t = tasks_.add(n, now.steady);
         t.record.request_id = std::move(e.request_id);
         t.label = std::move(e.label);
         t.record.content = std::move(e.content);
@@ -235,7 +236,7 @@ public:
 
     template <class Sink>
     void step(events::withdrawn e, instant now, Sink&& sink) {
-        task* t = journal_.find(e.key);
+        task* t = tasks_.find(e.key);
         if (!t || t->is_over()) return;
         node& n = *t->owner;
         const bool moves = n.carried && n.carried->of == t;
@@ -248,7 +249,7 @@ public:
 
     template <class Sink>
     void step(events::store_done e, instant now, Sink&& sink) {
-        task* t = journal_.find(e.key);
+        task* t = tasks_.find(e.key);
         if (!t) return;
         node& n = *t->owner;
         if (journal_.done(*t, e.status, now, sink)) leased(*t, now, sink);
@@ -333,7 +334,7 @@ public:
     /// Each task that has been accepted and not yet ended, of one node after another.
     template <class Take>
     void for_each_task(Take&& take) const {
-        journal_.for_each_open([&](const task& t) {
+        tasks_.for_each_open([&](const task& t) {
             take(pending_task{*t.owner->id, t.record.request_id, t.record.content ? t.record.content->size() : 0,
                               t.record.attempts, t.record.accepted, t.record.taken, t.record.wants_reply});
         });
@@ -356,7 +357,7 @@ public:
     std::size_t acquiring_journals() const noexcept { return journal_.acquiring(); }
 
     /// Tasks accepted and not yet ended.
-    std::size_t open_tasks() const noexcept { return journal_.open_tasks(); }
+    std::size_t open_tasks() const noexcept { return tasks_.open(); }
 
 private:
     using task = detail::dispatch_task<Types>;
@@ -475,8 +476,9 @@ private:
 
     dispatch_limits limits_;
     detail::dispatch_nodes<Types> nodes_{limits_};
-    detail::dispatch_journal<Types> journal_;
-    detail::dispatch_replies<Types> replies_{limits_, nodes_, journal_};
+    detail::dispatch_tasks<Types> tasks_;
+    detail::dispatch_journal<Types> journal_{nodes_, tasks_};
+    detail::dispatch_replies<Types> replies_{limits_, nodes_, tasks_, journal_};
     detail::dispatch_queue<Types> queue_;
     detail::dispatch_polls<Types> polls_{limits_, nodes_, journal_, queue_};
     detail::dispatch_streams<Types> streams_{limits_, nodes_, journal_, queue_};

@@ -1,5 +1,5 @@
 // layer 3
-// The server's core towards its store: all open tasks, who owns a node's journal, and that the two agree.
+// The server's core towards its store: who owns a node's journal, and that it and the open tasks agree.
 //
 // A node's journal is acquired when it is first needed, and again after another server took it. A task is in the journal
 // from before it is first sent until it has ended: it is reported once the store has settled it, or has failed to. What
@@ -10,10 +10,10 @@
 #include <ferry/agent_store.hpp>
 #include <ferry/detail/dispatch_nodes.hpp>
 #include <ferry/detail/dispatch_state.hpp>
+#include <ferry/detail/dispatch_tasks.hpp>
 #include <ferry/detail/wake_ups.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
-#include <ferry/growing_pause.hpp>
 #include <ferry/outcome.hpp>
 #include <ferry/payload.hpp>
 
@@ -35,37 +35,17 @@ template <class Types>
 class dispatch_journal {
     using ticket = typename Types::ticket;
     using reply = typename Types::reply;
-    using reply_call = typename Types::reply_call;
     using call = typename Types::call;
 
 public:
     using task = dispatch_task<Types>;
     using node = dispatch_node<Types>;
 
-    /// Tasks' ids are the same for a seed.
-    dispatch_journal(dispatch_nodes<Types>& nodes, std::uint64_t seed) : nodes_(nodes), ids_(seed) {}
+    dispatch_journal(dispatch_nodes<Types>& nodes, dispatch_tasks<Types>& tasks) : nodes_(nodes), tasks_(tasks) {}
 
-    // --- tasks ---------------------------------------------------------------------------------------------------------
+    // --- the end of a task ---------------------------------------------------------------------------------------------
 
-    task* find(task_key key) {
-        const auto found = tasks_.find(key);
-        return found == tasks_.end() ? nullptr : &found->second;
-    }
-
-    task& add(node& n, std::chrono::steady_clock::time_point accepted) {
-        task& t = tasks_[++last_key_];
-        t.key = last_key_;
-        t.record.id = ids_.next_id();
-        t.owner = &n;
-        t.accepted = accepted;
-        ++open_;
-        return t;
-    }
-
-    /// That no task has.
-    task_key new_key() noexcept { return ++last_key_; }
-
-    std::size_t open_tasks() const noexcept { return open_; }
+    /// Tasks that have ended, and have not been settled and reported.
     std::size_t settling_tasks() const noexcept { return settling_; }
 
     /// Decides how the task ends. It leaves the lane at once; it is reported when the store has settled it.
@@ -94,28 +74,21 @@ public:
         end(t, std::move(how), sink);
     }
 
-    template <class Take>
-    void for_each_open(Take&& take) const {
-        for (const auto& [key, t] : tasks_) {
-            if (!t.is_over()) take(t);
-        }
-    }
-
     /// Reports all that is left as stopped. The store keeps what was not settled.
     template <class Sink>
     void abandon(Sink& sink) {
         to_load_.clear();
         for (auto& [key, t] : tasks_) {
-            release(t, sink);
+            tasks_.release(t, sink);
             if (!t.is_over()) {
                 t.how = {outcome_kind::stopped, errc::stopped, "the server was stopped first", t.record.attempts};
             }
-            if (std::exchange(t.is_for_handler, false)) release_answer(t, sink);  // its node sends it again
-            give(t, 0, sink);
-            answer(t, errc::stopped, "the server was stopped before it had noted the reply", sink);
+            if (std::exchange(t.is_for_handler, false)) tasks_.release_answer(t, sink);  // its node sends it again
+            tasks_.give(t, 0, sink);
+            tasks_.answer(t, errc::stopped, "the server was stopped before it had noted the reply", sink);
         }
         tasks_.clear();
-        open_ = settling_ = 0;
+        settling_ = 0;
     }
 
     // --- writing -------------------------------------------------------------------------------------------------------
@@ -138,7 +111,7 @@ public:
         } else {
             t.taken_unnoted = true;
         }
-        release(t, sink);
+        tasks_.release(t, sink);
     }
 
     template <class Sink>
@@ -185,7 +158,7 @@ public:
     /// One of those whom a reply was given to has returned.
     template <class Sink>
     void handled(task_key key, Sink& sink) {
-        task* t = find(key);
+        task* t = tasks_.find(key);
         if (!t || t->reply_at != reply_stage::handing_over || --t->handlers > 0) return;
         t->reply_at = reply_stage::none;
         if (std::exchange(t->loads_by_itself, false)) load_next(sink);
@@ -196,7 +169,7 @@ public:
     /// Nobody wanted it: one of before a restart is kept, as it may be asked for again.
     template <class Sink>
     void unwanted(task_key key, Sink& sink) {
-        task* t = find(key);
+        task* t = tasks_.find(key);
         if (!t || t->reply_at != reply_stage::handing_over || !t->is_restored || t->record.request_id.empty()) {
             return handled(key, sink);
         }
@@ -217,7 +190,7 @@ public:
     /// Null where it is not awaited, or can't be had: then its senders are told why.
     template <class Sink>
     task* loaded(task_key key, std::optional<reply>&& content, std::string&& text, Sink& sink) {
-        task* t = find(key);
+        task* t = tasks_.find(key);
         if (!t || t->reply_at != reply_stage::loading) return nullptr;
         if (content) {
             t->answer = std::move(content);
@@ -225,7 +198,7 @@ public:
         }
         sink(effects::warning{"node " + *t->owner->id + ": a reply that was kept can't be read: " + text});
         t->how = {outcome_kind::store_failed, errc::store_failed, std::move(text), t->record.attempts};
-        give(*t, 0, sink);
+        tasks_.give(*t, 0, sink);
         t->reply_at = reply_stage::kept;
         --settling_;
         if (std::exchange(t->loads_by_itself, false)) load_next(sink);
@@ -236,8 +209,8 @@ public:
     template <class Sink>
     void hand_over(task& t, Sink& sink) {
         t.reply_at = reply_stage::handing_over;
-        if (!t.is_restored) release(t, sink);
-        give(t, t.key, sink);
+        if (!t.is_restored) tasks_.release(t, sink);
+        tasks_.give(t, t.key, sink);
         if (t.handlers == 0) {
             t.handlers = 1;
             handled(t.key, sink);
@@ -308,10 +281,10 @@ public:
 
 private:
     template <class Sink>
-    static void accepted(task& t, const store_status& status, Sink& sink) {
+    void accepted(task& t, const store_status& status, Sink& sink) {
         for (const auto& each : t.tickets) sink(effects::accepted<ticket>{each});
         if (!status.content || !t.record.content) return;
-        release(t, sink);
+        tasks_.release(t, sink);
         t.record.content = status.content;
     }
 
@@ -352,9 +325,9 @@ private:
         task* same = n.request(record.request_id);
         if (same && !same->waits_for_journal()) same = nullptr;
         if (same) n.close_request(*same);
-        task& t = same ? *same : add(n, now.steady);
+        task& t = same ? *same : tasks_.add(n, now.steady);
         record.wants_reply |= t.record.wants_reply;
-        release(t, sink);
+        tasks_.release(t, sink);
         t.record = std::move(record);
         t.accepted = now.steady - (now.system - t.record.accepted);
         t.expires = later(now.steady, t.record.expires - now.system);
@@ -379,7 +352,7 @@ private:
             }
             return;
         }
-        if (t.record.taken) return release(t, sink);  // it is never sent again
+        if (t.record.taken) return tasks_.release(t, sink);  // it is never sent again
         n.enter_lane(t);
         nodes_.arm(n, t.expires, sink);
     }
@@ -409,56 +382,26 @@ private:
     template <class Sink>
     void report(task& t, Sink& sink) {
         if (t.state == task_state::settling) {
-            give(t, 0, sink);
-            answer(t, errc::ok, {}, sink);
+            tasks_.give(t, 0, sink);
+            tasks_.answer(t, errc::ok, {}, sink);
             t.owner->close_request(t);
             t.state = task_state::reported;
-            release(t, sink);
+            tasks_.release(t, sink);
             --settling_;
-            --open_;
+            tasks_.reported();
         }
         if (t.stored) {
             t.owner->unsettled.push_back(&t);
         } else {
-            tasks_.erase(t.key);
+            tasks_.forget(t);
         }
-    }
-
-    template <class Sink>
-    static void release(task& t, Sink& sink) {
-        for (auto* each : {&t.record.content, &t.record.reply}) {
-            if (*each) sink(effects::released<std::shared_ptr<const payload>>{std::exchange(*each, nullptr)});
-        }
-    }
-
-    template <class Sink>
-    static void release_answer(task& t, Sink& sink) {
-        if (t.answer) sink(effects::released<reply>{*std::exchange(t.answer, {})});
-    }
-
-    /// Tells the task's senders of its end, and gives its reply to them or to the handler. With a key it is told when all of
-    /// them are done with it.
-    template <class Sink>
-    void give(task& t, task_key key, Sink& sink) {
-        if (t.answer && t.is_for_handler) {
-            t.handlers += key != 0;
-            sink(effects::unclaimed_reply<reply>{*t.owner->id, t.record.request_id, *std::exchange(t.answer, {}), key});
-        }
-        for (auto& each : t.tickets) {
-            const bool last = &each == &t.tickets.back();
-            t.handlers += key != 0;
-            sink(effects::ended<ticket, reply>{std::move(each), t.how, last ? std::exchange(t.answer, {}) : t.answer,
-                                               *t.owner->id, key});
-        }
-        t.tickets.clear();
-        release_answer(t, sink);
     }
 
     /// The store has the reply, or can't have it: then its node keeps it until it was handled.
     template <class Sink>
     void noted(task& t, const store_status& status, Sink& sink) {
         if (status.code == errc::ok) {
-            answer(t, errc::ok, {}, sink);
+            tasks_.answer(t, errc::ok, {}, sink);
         } else {
             sink(effects::warning{"node " + *t.owner->id + ": the store could not note a reply: " + status.text});
         }
@@ -470,7 +413,7 @@ private:
     void load_next(Sink& sink, std::size_t over = 1) {
         loading_ -= over;
         while (loading_ < 4 && !to_load_.empty()) {
-            task* t = find(to_load_.front());
+            task* t = tasks_.find(to_load_.front());
             to_load_.pop_front();
             if (!t || t->reply_at != reply_stage::kept) continue;
             ++loading_;
@@ -493,13 +436,6 @@ private:
         sink(effects::load_reply{t.key, *t.owner->id, t.record.reply});
     }
 
-    template <class Sink>
-    void answer(task& t, errc reason, const std::string& text, Sink& sink) {
-        for (auto& each : std::exchange(t.answered_by, {})) {
-            sink(effects::answer_reply<reply_call>{std::move(each), reason, text});
-        }
-    }
-
     /// What the node has of it, at least in part, is of no more use to it, and it doesn't know that.
     static bool must_be_withdrawn(const node& n, const task& t, outcome_kind kind) {
         if (!n.session || !n.session->reconciled) return false;
@@ -510,14 +446,11 @@ private:
     }
 
     dispatch_nodes<Types>& nodes_;
-    random_bits ids_;
-    std::unordered_map<task_key, task> tasks_;
+    dispatch_tasks<Types>& tasks_;
     std::deque<task_key> to_load_;  // replies that were kept, for the handler
     std::size_t loading_ = 0;       // or being handled, of those
-    task_key last_key_ = 0;
     std::size_t acquiring_ = 0;
     std::size_t settling_ = 0;
-    std::size_t open_ = 0;
 };
 
 }  // namespace ferry::detail

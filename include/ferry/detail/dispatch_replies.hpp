@@ -6,6 +6,7 @@
 #include <ferry/detail/dispatch_journal.hpp>
 #include <ferry/detail/dispatch_nodes.hpp>
 #include <ferry/detail/dispatch_state.hpp>
+#include <ferry/detail/dispatch_tasks.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
 #include <ferry/outcome.hpp>
@@ -32,8 +33,9 @@ class dispatch_replies {
     using time_point = std::chrono::steady_clock::time_point;
 
 public:
-    dispatch_replies(const dispatch_limits& limits, dispatch_nodes<Types>& nodes, dispatch_journal<Types>& journal)
-        : limits_(limits), nodes_(nodes), journal_(journal) {}
+    dispatch_replies(const dispatch_limits& limits, dispatch_nodes<Types>& nodes, dispatch_tasks<Types>& tasks,
+                     dispatch_journal<Types>& journal)
+        : limits_(limits), nodes_(nodes), tasks_(tasks), journal_(journal) {}
 
     /// One more sender waits for the task's reply. Of several, the longest limit counts.
     template <class Ticket, class Sink>
@@ -85,7 +87,7 @@ public:
         if (!ended) return false;
         if (const auto found = with_handler_.find(*ended); found != with_handler_.end()) {
             found->second.push_back(std::move(from));
-        } else if (task* t = journal_.find(*ended); t && t->reply_is_open()) {
+        } else if (task* t = tasks_.find(*ended); t && t->reply_is_open()) {
             t->answered_by.push_back(std::move(from));
         } else {
             sink(effects::answer_reply<reply_call>{std::move(from), errc::ok, {}});
@@ -182,7 +184,7 @@ private:
     template <class Sink>
     void take_for_handler(node& n, reply_call&& from, const std::string& request_id, reply&& content,
                           std::uint64_t number, bool keep, Sink& sink) {
-        const auto key = keep ? journal_.new_key() : 0;
+        const auto key = keep ? tasks_.new_key() : 0;
         remember(n, number, key);
         if (keep) with_handler_[key].push_back(std::move(from));
         sink(effects::unclaimed_reply<reply>{*n.id, request_id, std::move(content), key});
@@ -202,6 +204,7 @@ private:
 
     const dispatch_limits& limits_;
     dispatch_nodes<Types>& nodes_;
+    dispatch_tasks<Types>& tasks_;
     dispatch_journal<Types>& journal_;
     std::size_t unclaimed_ = 0;
     std::unordered_map<task_key, std::vector<reply_call>> with_handler_;
