@@ -1590,6 +1590,7 @@ TYPED_TEST(dispatch_core, a_stop_waits_for_replies_to_be_handled) {
     w.reply("r");
     w.stop();
     EXPECT_EQ(w.drained, 0);
+    EXPECT_TRUE(w.core.quiet_but_for_handlers());
     w.handle(a);
     EXPECT_EQ(w.drained, 1);
 }

@@ -209,6 +209,17 @@ TEST_F(unhandled_reply, is_there_at_once_for_who_asks_again) {
     EXPECT_EQ(runs, 1);
 }
 
+TEST_F(lasting_server_test, may_be_stopped_from_inside_the_callback_of_a_reply_concurrent) {
+    start();
+    connect(echo);
+    std::promise<void> stopped;
+    server->request(with_id("r"), "node").on_reply([&](const ferry::reply&) {
+        server->stop(10min);  // not for itself
+        stopped.set_value();
+    });
+    EXPECT_EQ(stopped.get_future().wait_for(patience), std::future_status::ready);
+}
+
 TEST_F(lasting_server_test, a_file_in_use_is_an_error_that_says_so) {
     start();
     try {

@@ -353,6 +353,16 @@ public:
     /// Nodes that are not DISCONNECTED.
     std::size_t reachable_nodes() const noexcept { return nodes_.reachable(); }
 
+    /// True where nothing is under way, after `stop_requested`, but what users' functions are at work on.
+    bool quiet_but_for_handlers() const {
+        if (polls_.carrying() > 0 || journal_.settling_tasks() > journal_.with_handlers()) return false;
+        for (const auto& [id, n] : nodes_) {
+            if (polls_.unconfirmed(n) && n.status != node_status::disconnected) return false;
+            if (streams_.anything_outstanding(n)) return false;
+        }
+        return true;
+    }
+
     /// Nodes whose journal was asked for, and has not come.
     std::size_t acquiring_journals() const noexcept { return journal_.acquiring(); }
 
@@ -464,12 +474,8 @@ private:
 
     template <class Sink>
     void check_drained(Sink& sink) {
-        if (!stopping_ || drained_ || polls_.carrying() > 0 || journal_.settling_tasks() > 0) return;
-        if (replies_.with_handler() > 0) return;
-        for (const auto& [id, n] : nodes_) {
-            if (polls_.unconfirmed(n) && n.status != node_status::disconnected) return;
-            if (streams_.anything_outstanding(n)) return;
-        }
+        if (!stopping_ || drained_ || journal_.with_handlers() + replies_.with_handler() > 0) return;
+        if (!quiet_but_for_handlers()) return;
         drained_ = true;
         sink(effects::drained{});
     }

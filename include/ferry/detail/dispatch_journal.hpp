@@ -48,6 +48,9 @@ public:
     /// Tasks that have ended, and have not been settled and reported.
     std::size_t settling_tasks() const noexcept { return settling_; }
 
+    /// Of those, whose reply is with somebody who has not returned.
+    std::size_t with_handlers() const noexcept { return with_handlers_; }
+
     /// Decides how the task ends. It leaves the lane at once; it is reported when the store has settled it.
     template <class Sink>
     void end(task& t, outcome&& how, Sink& sink) {
@@ -88,7 +91,7 @@ public:
             tasks_.answer(t, errc::stopped, "the server was stopped before it had noted the reply", sink);
         }
         tasks_.clear();
-        settling_ = 0;
+        settling_ = with_handlers_ = 0;
     }
 
     // --- writing -------------------------------------------------------------------------------------------------------
@@ -161,6 +164,7 @@ public:
         task* t = tasks_.find(key);
         if (!t || t->reply_at != reply_stage::handing_over || --t->handlers > 0) return;
         t->reply_at = reply_stage::none;
+        --with_handlers_;
         if (std::exchange(t->loads_by_itself, false)) load_next(sink);
         if (!t->tickets.empty()) return load_again(*t, sink);
         conclude(*t, sink);
@@ -175,6 +179,7 @@ public:
         }
         t->handlers = 0;
         t->reply_at = reply_stage::kept;
+        --with_handlers_;
         t->owner->open_request(*t);
         if (std::exchange(t->loads_by_itself, false)) load_next(sink);
         if (!t->tickets.empty()) return load_again(*t, sink);
@@ -209,6 +214,7 @@ public:
     template <class Sink>
     void hand_over(task& t, Sink& sink) {
         t.reply_at = reply_stage::handing_over;
+        ++with_handlers_;
         if (!t.is_restored) tasks_.release(t, sink);
         tasks_.give(t, t.key, sink);
         if (t.handlers == 0) {
@@ -451,6 +457,7 @@ private:
     std::size_t loading_ = 0;       // or being handled, of those
     std::size_t acquiring_ = 0;
     std::size_t settling_ = 0;
+    std::size_t with_handlers_ = 0;
 };
 
 }  // namespace ferry::detail

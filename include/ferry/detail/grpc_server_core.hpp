@@ -165,7 +165,8 @@ public:
         return enough(dispatch_);
     }
 
-    /// Lets what is under way come to its end; false where the deadline came first.
+    /// Lets what is under way come to its end; false where the deadline came first. A callback that stops its own server is
+    /// not waited for.
     bool drain(std::chrono::steady_clock::time_point deadline) {
         run([&](auto& core, instant at, auto& sink) {
             stopping_ = true;
@@ -173,8 +174,10 @@ public:
         });
         nodes_changed_.notify_all();
         {
+            const bool inside = executor_.is_inside();
             std::unique_lock lock(mutex_);
-            if (!drained_changed_.wait_until(lock, deadline, [&] { return drained_; })) return false;
+            const auto quiet = [&] { return drained_ || (inside && dispatch_.quiet_but_for_handlers()); };
+            if (!drained_changed_.wait_until(lock, deadline, quiet)) return false;
         }
         return uploads_.drain(deadline);
     }
@@ -398,6 +401,7 @@ private:
             const auto at = now();
             step(dispatch_, at, effects);
             stored.drain([&](events::store_done e) { dispatch_.step(std::move(e), at, effects); });
+            if (stopping_) drained_changed_.notify_all();
         }
         kept.perform([this](auto&& effect) { this->perform(std::move(effect)); });
     }
