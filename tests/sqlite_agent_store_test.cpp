@@ -376,6 +376,64 @@ TEST_F(sqlite_store, a_full_disk_ends_what_does_not_fit_and_spoils_nothing) {
     EXPECT_EQ(filed().size(), 2U);
 }
 
+TEST_F(sqlite_store, leaves_another_programs_file_as_it_is) {
+    ask("CREATE TABLE theirs(a)");
+    ::chmod(file().c_str(), 0600);
+    const auto bytes_of_file = [&] {
+        std::ifstream in(file(), std::ios::binary);
+        return std::string((std::istreambuf_iterator<char>(in)), {});
+    };
+    const auto before = bytes_of_file();
+    EXPECT_THAT(refusal_of(options()).what(), HasSubstr("another program"));
+    EXPECT_TRUE(bytes_of_file() == before);
+    EXPECT_FALSE(std::filesystem::exists(contents()));
+}
+
+TEST_F(sqlite_store, knows_its_files_wherever_the_process_goes) {
+    const auto here = std::filesystem::current_path();
+    std::filesystem::current_path(folder_.path());
+    ferry::sqlite_agent_store store({.file = "own", .file_bytes = 1000});
+    std::filesystem::current_path(here);
+    caller ask{store};
+    const auto stored = ask.append("node", ask.acquire("node").owner, task_of(1, 5000));
+    ASSERT_TRUE(stored.content);
+    EXPECT_EQ(all_of(*stored.content), std::string(5000, 'b'));
+}
+
+TEST_F(sqlite_store, a_task_that_comes_a_second_time_keeps_its_content) {
+    ferry::sqlite_agent_store store(options());
+    caller ask{store};
+    const auto owner = ask.acquire("node").owner;
+    EXPECT_EQ(ask.append("node", owner, task_of(1, 5000)).code, errc::ok);
+    const auto again = ask.append("node", owner, task_of(1, 5000));
+    EXPECT_EQ(again.code, errc::ok);
+    if (again.content) {
+        EXPECT_EQ(all_of(*again.content), std::string(5000, 'b'));
+    }
+    EXPECT_EQ(filed().size(), 1U);
+    EXPECT_EQ(all_of(*ask.acquire("node").tasks.at(0).content), std::string(5000, 'b'));
+}
+
+TEST_F(sqlite_store, may_be_let_go_when_it_tells_that_a_file_could_not_be_written) {
+    auto store = std::make_unique<ferry::sqlite_agent_store>(options());
+    const auto owner = caller{*store}.acquire("node").owner;
+    const file_size_limit full(20'000);
+    std::promise<void> begun;
+    std::vector<ferry::conformance::awaited<ferry::store_status>> told(3);
+    store->append("node", owner, task_of(1, 50'000), [&, done = told[0].done()](const ferry::store_status& status) {
+        begun.get_future().wait();
+        store.reset();
+        done(status);
+    });
+    for (std::size_t i = 1; i < told.size(); ++i) store->append("node", owner, task_of(i + 1, 50'000), told[i].done());
+    begun.set_value();
+    for (const auto& each : told) {
+        const auto status = each.get(std::chrono::seconds(30));
+        ASSERT_TRUE(status);
+        EXPECT_EQ(status->code, errc::store_failed);
+    }
+}
+
 TEST_F(sqlite_store, a_damaged_page_is_an_outcome) {
     {
         ferry::sqlite_agent_store store(options());

@@ -130,9 +130,9 @@ public:
         return false;
     }
 
-    /// Puts all of a payload in memory under a name, or leaves what is there as it is. Throws `error{invalid_argument}` for
-    /// a payload with a source.
-    void write(std::string_view name, const payload& content) {
+    /// Puts all of a payload in memory under a name, or leaves what is there as it is. With `sync` it is on the disk then.
+    /// Throws `error{invalid_argument}` for a payload with a source.
+    void write(std::string_view name, const payload& content, bool sync = false) {
         const auto checked = check(name);
         if (!content.in_memory())
             throw error(errc::invalid_argument, at() + ": a payload with a source can't be written");
@@ -142,19 +142,16 @@ public:
         content.for_each_run(0, content.size(), [&](const bytes& run) {
             if (problem.empty()) problem = file.append(run);
         });
+        if (problem.empty() && sync) problem = file.sync();
         if (problem.empty() && ::renameat(folder_.number, part.c_str(), folder_.number, checked.c_str()) != 0)
             problem = words();
+        if (problem.empty() && sync && ::fsync(folder_.number) != 0) {
+            problem = words();
+            ::unlinkat(folder_.number, checked.c_str(), 0);
+        }
         if (problem.empty()) return;
         ::unlinkat(folder_.number, part.c_str(), 0);
         fail(checked, problem);
-    }
-
-    /// Waits until the file of this name, and its entry in the folder, are on the disk.
-    void sync(std::string_view name) const {
-        const auto checked = check(name);
-        descriptor file;
-        file.number = open_file(checked, O_RDONLY);
-        if (file.number < 0 || ::fsync(file.number) != 0 || ::fsync(folder_.number) != 0) fail(checked, words());
     }
 
 private:

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -37,7 +38,8 @@ public:
         std::unordered_map<std::string, bool> kept;
         for (const auto each : numbers) kept[std::to_string(each)] = true;
         for (const auto& each : shared_->folder.list()) {
-            if (!kept.contains(each.name)) shared_->folder.remove(each.name);
+            const bool is_number = each.name.find_first_not_of("0123456789") == std::string::npos;
+            if (is_number && !kept.contains(each.name)) shared_->folder.remove(each.name);
         }
     }
 
@@ -47,9 +49,8 @@ public:
         shared_->threads.post("write", [in = shared_, number, content = std::move(content), sync, done] {
             std::string problem;
             try {
-                in->folder.write(std::to_string(number), *content);
-                if (sync) in->folder.sync(std::to_string(number));
-            } catch (const error& e) {
+                in->folder.write(std::to_string(number), *content, sync);
+            } catch (const std::exception& e) {
                 problem = e.what();
             }
             done(std::move(problem));

@@ -76,6 +76,9 @@ public:
         return {};
     }
 
+    /// Waits until all of it is on the disk.
+    std::string sync() const noexcept { return ::fsync(descriptor_) == 0 ? std::string() : std::strerror(errno); }
+
     /// Takes in what the file holds already: its size, and its checksum by reading it.
     std::string read_existing() {
         std::vector<std::uint8_t> buffer(piece_bytes);

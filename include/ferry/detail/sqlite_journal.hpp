@@ -30,29 +30,32 @@ public:
     /// `synchronous` is SQLite's word for how it waits for the disk.
     sqlite_tables(const std::string& file, const char* synchronous) : db(file) {
         db.set_patience(1000);  // one that was killed has let go by then
-        db.run("PRAGMA locking_mode=EXCLUSIVE");
         const auto refuse = [&](const std::string& why) { throw error(errc::store_failed, file + ": " + why); };
+        db.run("PRAGMA locking_mode=EXCLUSIVE");
+        db.run("BEGIN EXCLUSIVE");
+        const bool is_new = sqlite_statement(db, "SELECT count(*) FROM sqlite_schema").number() == 0;
+        const auto made_by = sqlite_statement(db, "PRAGMA user_version").number().value_or(0);
+        if (!is_new && sqlite_statement(db, "PRAGMA application_id").number() != application) {
+            refuse("it is another program's database; name another file");
+        }
+        if (made_by > version) {
+            refuse("a newer ferry has written it (version " + std::to_string(made_by) + ", this one knows " +
+                   std::to_string(version) + "); take that one, or name another file");
+        }
+        db.run("COMMIT");
         {
             sqlite_statement journal(db, "PRAGMA journal_mode=WAL");
             auto mode = journal.query();
             if (!mode.next() || mode.data(0) != "wal")
                 refuse("its file system can't hold a write-ahead log; name another");
         }
+        db.run("PRAGMA journal_size_limit=67108864");
         db.run(std::string("PRAGMA synchronous=") + synchronous);
         db.run("BEGIN EXCLUSIVE");
-        const auto whose = *sqlite_statement(db, "PRAGMA application_id").number();
-        const auto made_by = *sqlite_statement(db, "PRAGMA user_version").number();
-        const auto tables = *sqlite_statement(db, "SELECT count(*) FROM sqlite_schema").number();
-        if (tables == 0) {
-            db.run(schema());
-        } else if (whose != application) {
-            refuse("it is another program's database; name another file");
-        } else if (made_by > version) {
-            refuse("a newer ferry has written it (version " + std::to_string(made_by) + ", this one knows " +
-                   std::to_string(version) + "); take that one, or name another file");
-        }
-        sqlite_statement(db, "UPDATE opened SET times = times + 1").run();
-        times_opened = *sqlite_statement(db, "SELECT times FROM opened").number();
+        if (is_new) db.run(schema());
+        const auto times = sqlite_statement(db, "UPDATE opened SET times = times + 1 RETURNING times").number();
+        if (!times) refuse("it is damaged: restore it from a copy, or name another file");
+        times_opened = *times;
         db.run("COMMIT");
     }
 
@@ -92,7 +95,10 @@ public:
 
     // --- transactions ----------------------------------------------------------------------------------------------------
 
-    void begin() { begin_.run(); }
+    void begin() {
+        begin_.run();
+        if (is_stale_) load();
+    }
     void commit() {
         commit_.run();
         owners_changed_ = false;
@@ -103,13 +109,15 @@ public:
         dropped_now_.clear();
         known_.clear();
         by_id_.clear();
+        is_stale_ |= std::exchange(owners_changed_, false);
         try {
             if (tables_.db.in_transaction()) rollback_.run();
-            if (std::exchange(owners_changed_, false)) load();
-        } catch (const error&) {
-            owners_.clear();  // nothing is owned then, and each write says so
+        } catch (const error&) {  // the next transaction can't begin then, and says so
         }
     }
+
+    /// Waits until all that was committed is on the disk, where commits don't.
+    void checkpoint() { checkpoint_.run(); }
 
     /// The filed contents that the transactions before have done with.
     std::vector<std::int64_t> take_dropped() { return std::exchange(dropped_, {}); }
@@ -125,14 +133,16 @@ public:
     /// `open(filed)` gives a content that lies in a file.
     template <class Open>
     acquired_journal acquire(const std::string& node, Open&& open) {
-        const auto known = owners_.find(node);
-        const std::int64_t now = known == owners_.end() ? 1 : known->second.epoch + 1;
-        const auto row = *take_over_.number(std::string_view(node), now);
         owners_changed_ = true;
-        owners_[node] = {row, now};
+        auto& now = owners_[node];
+        {
+            auto taken_over = take_over_.query(std::string_view(node));
+            taken_over.next();
+            now = {taken_over.number(0), taken_over.number(1)};
+        }
         acquired_journal out;
-        out.owner = static_cast<epoch>(now);
-        auto rows = tasks_.query(row);
+        out.owner = static_cast<epoch>(now.epoch);
+        auto rows = tasks_.query(now.row);
         while (rows.next()) out.tasks.push_back(read(rows, open));
         return out;
     }
@@ -210,9 +220,11 @@ private:
 
     void load() {
         owners_.clear();
+        is_stale_ = true;
         sqlite_statement all(tables_.db, "SELECT name, id, owner FROM nodes");
         auto rows = all.query();
         while (rows.next()) owners_[std::string(rows.data(0))] = {rows.number(1), rows.number(2)};
+        is_stale_ = false;
     }
 
     const owner_row* find(const std::string& node, epoch owner) const {
@@ -246,6 +258,7 @@ private:
     template <class Open>
     std::shared_ptr<const payload> read(sqlite_statement::rows& row, int at, Open& open) {
         if (row.is_null(at)) return nullptr;
+        if (row.is_null(at + 1)) throw error(errc::store_failed, "a content is missing: the file is damaged");
         if (row.is_null(at + 2)) return open(filed{row.number(at), static_cast<std::uint64_t>(row.number(at + 1))});
         return std::make_shared<const payload>(bytes::copy(row.data(at + 2)));
     }
@@ -295,8 +308,9 @@ private:
     sqlite_statement commit_{tables_.db, "COMMIT"};
     sqlite_statement rollback_{tables_.db, "ROLLBACK"};
     sqlite_statement take_over_{tables_.db,
-                                "INSERT INTO nodes(name, owner) VALUES(?1, ?2) "
-                                "ON CONFLICT(name) DO UPDATE SET owner = ?2 RETURNING id"};
+                                "INSERT INTO nodes(name, owner) VALUES(?, 1) "
+                                "ON CONFLICT(name) DO UPDATE SET owner = owner + 1 RETURNING id, owner"};
+    sqlite_statement checkpoint_{tables_.db, "PRAGMA wal_checkpoint"};
     sqlite_statement tasks_{tables_.db,
                             "SELECT place, tasks.id, request, wants_reply, urgent, attempts, taken, accepted, expires,"
                             " content, c.size, c.data, reply, r.size, r.data, reply_number FROM tasks"
@@ -319,6 +333,7 @@ private:
 
     std::unordered_map<std::string, owner_row> owners_;
     bool owners_changed_ = false;             // since the last commit
+    bool is_stale_ = true;                    // they are to be read again
     std::atomic<std::int64_t> last_content_;  // no number is used by two that opened the file
     std::unordered_map<const payload*, known_content> known_;
     std::unordered_map<std::int64_t, const payload*> by_id_;

@@ -18,9 +18,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <exception>
+#include <filesystem>
 #include <functional>
-#include <iterator>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -58,13 +59,14 @@ public:
     sqlite_writer& operator=(const sqlite_writer&) = delete;
     ~sqlite_writer() {
         state_->stop();
+        // Within a `done`, which is called on that thread.
         thread_.get_id() == std::this_thread::get_id() ? thread_.detach() : thread_.join();
     }
 
     void acquire(const std::string& node, std::function<void(acquired_journal)> done) {
         state_->add<acquired_journal>(
             [s = state_.get(), node] {
-                return s->journal.acquire(node, [s](auto filed) { return s->files.open(filed.id, filed.size); });
+                return s->journal->acquire(node, [s](auto filed) { return s->files->open(filed.id, filed.size); });
             },
             [done = std::move(done)](acquired_journal out, const store_status& failed) {
                 if (failed.code != errc::ok) out = {failed, 0, {}};
@@ -76,11 +78,12 @@ public:
             return state_->file(
                 task.content,
                 [s = state_.get(), node, owner, task](auto filed) {
-                    return s->journal.append(node, owner, task, filed);
+                    return s->journal->append(node, owner, task, filed);
                 },
                 true, std::move(done));
         }
-        write([s = state_.get(), node, owner, task] { return s->journal.append(node, owner, task); }, std::move(done));
+        write([s = state_.get(), node, owner, task] { return s->journal->append(node, owner, task); },
+              task.content->size(), std::move(done));
     }
     void update(const std::string& node, epoch owner, task_record task, std::function<void(store_status)> done) {
         task.content.reset();
@@ -88,21 +91,22 @@ public:
             return state_->file(
                 reply,
                 [s = state_.get(), node, owner, task = std::move(task)](auto filed) {
-                    return s->journal.update(node, owner, task, filed);
+                    return s->journal->update(node, owner, task, filed);
                 },
                 false, std::move(done));
         }
-        write([s = state_.get(), node, owner, task = std::move(task)] { return s->journal.update(node, owner, task); },
-              std::move(done));
+        const auto bytes = task.reply ? task.reply->size() : 0;
+        write([s = state_.get(), node, owner, task = std::move(task)] { return s->journal->update(node, owner, task); },
+              bytes, std::move(done));
     }
     void settle(const std::string& node, epoch owner, std::uint64_t order, std::function<void(store_status)> done) {
-        write([s = state_.get(), node, owner, order] { return s->journal.settle(node, owner, order); },
+        write([s = state_.get(), node, owner, order] { return s->journal->settle(node, owner, order); }, 0,
               std::move(done));
     }
     void nodes(std::function<void(known_nodes)> done) {
         state_->add<known_nodes>(
             [s = state_.get()] {
-                return known_nodes{{}, s->journal.nodes()};
+                return known_nodes{{}, s->journal->nodes()};
             },
             [done = std::move(done)](known_nodes out, const store_status& failed) {
                 if (failed.code != errc::ok) out = {failed, {}};
@@ -115,6 +119,8 @@ private:
         std::function<void()> change;                   // within the transaction; throws `error`
         std::function<void(const store_status&)> tell;  // when that is over, and why it failed if it did
         std::int64_t file = 0;                          // the content that it needs, if that is in a file
+        std::string problem{};                          // why there is no such file
+        std::uint64_t bytes = 0;                        // that it writes, or so
     };
 
     /// A content that is in a file, or about to be.
@@ -126,12 +132,25 @@ private:
         std::vector<operation> waiting{};  // for it to be written
     };
 
+    static constexpr std::uint64_t batch_bytes = 16 << 20;  // of a transaction, so that the write-ahead log stays small
+
     struct state : std::enable_shared_from_this<state> {
         explicit state(sqlite_options given)
             : options(std::move(given)),
-              journal(options.file, synchronous(options.durability)),
-              files(options.file + ".contents") {
-            files.keep_only(journal.all_filed());
+              journal(std::make_unique<sqlite_journal>(options.file, synchronous(options.durability))),
+              files(std::make_unique<content_files>(options.file + ".contents")) {
+            files->keep_only(journal->all_filed());
+            sync_folder();
+        }
+
+        /// The folder's entries for the file and what lies beside it are on the disk.
+        void sync_folder() const {
+            const auto folder = std::filesystem::path(options.file).parent_path();
+            const int opened = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+            const bool done = opened >= 0 && ::fsync(opened) == 0;
+            const std::string why = std::strerror(errno);
+            if (opened >= 0) ::close(opened);
+            if (!done) throw error(errc::store_failed, folder.string() + ": " + why);
         }
 
         template <class Result, class Change, class Tell>
@@ -143,7 +162,9 @@ private:
 
         template <class Result, class Change, class Tell>
         void add(Change change, Tell tell) {
-            auto made = make<Result>(std::move(change), std::move(tell));
+            add(make<Result>(std::move(change), std::move(tell)));
+        }
+        void add(operation made) {
             const std::lock_guard lock(mutex);
             waiting.push_back(std::move(made));
             came.notify_one();
@@ -161,18 +182,25 @@ private:
             auto found = filings.find(newest);
             const bool is_new = found == filings.end() || found->second.content.lock() != content;
             if (is_new) {
-                newest = journal.new_id();
+                newest = journal->new_id();
                 found = filings.emplace(newest, filing{content, content.get()}).first;
             }
             const auto id = newest;
             auto& f = found->second;
             ++f.users;
             const sqlite_journal::filed where{id, content->size()};
+            const auto given = std::make_shared<bool>(false);
             auto made = make<store_status>(
-                [content, change = std::move(change), where] { return change(where); },
-                [this, where, gives_content, done = std::move(done)](store_status out, const store_status& failed) {
+                [this, content, change = std::move(change), where, given] {
+                    auto out = change(where);
+                    *given = journal->has_content(where.id);  // a task that comes a second time has another one
+                    return out;
+                },
+                [this, where, given, gives_content, done = std::move(done)](store_status out,
+                                                                            const store_status& failed) {
                     if (failed.code != errc::ok) out = failed;
-                    if (out.code == errc::ok && gives_content) out.content = files.open(where.id, where.size);
+                    if (out.code == errc::ok && gives_content && *given)
+                        out.content = files->open(where.id, where.size);
                     done(std::move(out));
                 });
             made.file = id;
@@ -184,25 +212,22 @@ private:
             f.waiting.push_back(std::move(made));
             if (!is_new) return;
             ++writing;
-            files.write(
+            files->write(
                 id, content, options.durability != sqlite_durability::power_cut_may_lose_the_file,
                 [self = this->shared_from_this(), id](const std::string& problem) { self->filed(id, problem); });
         }
 
         void filed(std::int64_t id, const std::string& problem) {
-            std::vector<operation> failed;
-            {
-                const std::lock_guard lock(mutex);
-                auto& f = filings.at(id);
-                f.written = problem.empty();
-                auto& to = f.written ? waiting : failed;
-                std::move(f.waiting.begin(), f.waiting.end(), std::back_inserter(to));
-                f.waiting.clear();
-                if (!f.written) forget(id);
-                --writing;
-                came.notify_one();
+            const std::lock_guard lock(mutex);
+            auto& f = filings.at(id);
+            f.written = problem.empty();
+            for (auto& each : f.waiting) {
+                each.problem = problem;
+                waiting.push_back(std::move(each));
             }
-            for (const auto& each : failed) each.tell({errc::store_failed, problem});
+            f.waiting.clear();
+            --writing;
+            came.notify_one();
         }
 
         void stop() {
@@ -212,17 +237,22 @@ private:
         }
 
         void run() {
-            std::vector<operation> batch;
             for (;;) {
+                std::vector<operation> batch;
                 {
                     std::unique_lock lock(mutex);
                     came.wait(lock, [&] { return !waiting.empty() || (stopping && writing == 0); });
-                    if (waiting.empty()) return;
-                    batch.swap(waiting);
+                    if (waiting.empty()) break;
+                    for (std::uint64_t bytes = 0; !waiting.empty() && bytes < batch_bytes;) {
+                        bytes += waiting.front().bytes + 1024;
+                        batch.push_back(std::move(waiting.front()));
+                        waiting.pop_front();
+                    }
                 }
                 perform(batch);
-                batch.clear();
             }
+            files.reset();  // whoever opens the file next finds nothing locked
+            journal.reset();
         }
 
         /// Where all at once fail, each is tried alone, so that one does not spoil the others.
@@ -233,36 +263,50 @@ private:
                 return;
             }
             clean_up(batch);
-            for (const auto& each : batch) each.tell(failed);
+            for (const auto& each : batch) {
+                each.tell(each.problem.empty() ? failed : store_status{errc::store_failed, each.problem});
+            }
         }
 
         store_status transact(std::span<operation> batch) {
             try {
-                journal.begin();
-                for (const auto& each : batch) each.change();
-                journal.commit();
+                journal->begin();
+                for (const auto& each : batch) {
+                    if (each.problem.empty()) each.change();
+                }
+                journal->commit();
                 return {};
             } catch (const std::exception& e) {
-                journal.rollback();
+                journal->rollback();
                 return {errc::store_failed, e.what()};
             }
         }
 
-        /// Removes the files that no task needs any more.
+        /// Removes the files that no task needs any more. What can't be told stays until the store is opened again.
         void clean_up(std::span<operation> batch) {
-            auto perhaps = journal.take_dropped();
+            try {
+                remove_unused(batch);
+            } catch (const std::exception&) {
+            }
+        }
+
+        void remove_unused(std::span<operation> batch) {
+            auto perhaps = journal->take_dropped();
             const std::lock_guard lock(mutex);
             for (const auto& each : batch) {
                 if (each.file == 0) continue;
                 --filings.at(each.file).users;
                 perhaps.push_back(each.file);
             }
+            // A row that is gone must not come back by a power cut, without its file.
+            const bool waits = options.durability == sqlite_durability::survives_power_cut;
+            if (!perhaps.empty() && !waits) journal->checkpoint();
             for (const auto id : perhaps) {
                 const auto found = filings.find(id);
                 if (found != filings.end() && found->second.users > 0) continue;
-                if (journal.has_content(id)) continue;
+                if (journal->has_content(id)) continue;
                 forget(id);
-                files.remove(id);
+                files->remove(id);
             }
         }
 
@@ -275,11 +319,11 @@ private:
         }
 
         const sqlite_options options;
-        sqlite_journal journal;  // the thread's, but for new_id
-        content_files files;
+        std::unique_ptr<sqlite_journal> journal;  // the thread's, but for new_id
+        std::unique_ptr<content_files> files;
         std::mutex mutex;
         std::condition_variable came;
-        std::vector<operation> waiting;
+        std::deque<operation> waiting;
         std::unordered_map<std::int64_t, filing> filings;
         std::unordered_map<const payload*, std::int64_t> by_content;
         std::size_t writing = 0;
@@ -287,11 +331,13 @@ private:
     };
 
     template <class Change>
-    void write(Change change, std::function<void(store_status)> done) {
-        state_->template add<store_status>(std::move(change),
-                                           [done = std::move(done)](store_status out, const store_status& failed) {
-                                               done(failed.code == errc::ok ? std::move(out) : failed);
-                                           });
+    void write(Change change, std::uint64_t bytes, std::function<void(store_status)> done) {
+        auto made = state_->template make<store_status>(
+            std::move(change), [done = std::move(done)](store_status out, const store_status& failed) {
+                done(failed.code == errc::ok ? std::move(out) : failed);
+            });
+        made.bytes = bytes;
+        state_->add(std::move(made));
     }
 
     static sqlite_options checked(sqlite_options options) {
@@ -300,6 +346,7 @@ private:
             throw error(errc::invalid_argument, "sqlite_options.file: " + file + why);
         };
         if (file.empty()) refuse("is empty: name a file");
+        options.file = std::filesystem::absolute(options.file).string();  // whatever folder the process goes to
         // Opened here only while SQLite can't have it open: closing it gives up the locks of this process.
         const int made = ::open(file.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         if (made >= 0) {
