@@ -1562,23 +1562,46 @@ TYPED_TEST(dispatch_core, a_reply_that_can_not_be_noted_is_answered_when_it_was_
     EXPECT_EQ(w.steal(), tickets{});
 }
 
-TYPED_TEST(dispatch_core, a_reply_that_nobody_waits_for_is_answered_when_its_handler_has_returned) {
+TYPED_TEST(dispatch_core, a_reply_that_nobody_waits_for_is_noted_and_settled_when_its_handler_has_returned) {
     world<TypeParam> w;
     w.keeps_replies = true;
     introduce(w);
+    w.hold_store();
+    const int first = w.reply("q", "alone", "n", 7);
+    EXPECT_TRUE(w.unclaimed.empty());
+    EXPECT_TRUE(answers_to(w, first).empty());
+    w.release_store();
+    EXPECT_EQ(w.unclaimed, std::vector<std::string>{"alone"});
+    EXPECT_EQ(answers_to(w, first), std::vector{errc::ok}) << "its node need not wait for the handler";
+    const int again = w.reply("q", "alone", "n", 7);
+    EXPECT_EQ(answers_to(w, again), std::vector{errc::ok});
+    EXPECT_EQ(w.unclaimed.size(), 1U);
+    w.handle_unclaimed(w.unclaimed_keys.at(0));
+    EXPECT_EQ(w.core.open_tasks(), 0U);
+    EXPECT_EQ(w.steal(), tickets{});
+}
+
+TYPED_TEST(dispatch_core, a_reply_that_nobody_waits_for_and_can_not_be_noted_is_answered_when_it_was_handled) {
+    world<TypeParam> w;
+    w.keeps_replies = true;
+    introduce(w);
+    w.fail_next(store_op::append);
     const int first = w.reply("", "alone", "n", 7);
     EXPECT_EQ(w.unclaimed, std::vector<std::string>{"alone"});
     const int again = w.reply("", "alone", "n", 7);
-    EXPECT_EQ(w.unclaimed.size(), 1U);
     EXPECT_TRUE(answers_to(w, first).empty());
     w.handle_unclaimed(w.unclaimed_keys.at(0));
     EXPECT_EQ(answers_to(w, first), std::vector{errc::ok});
     EXPECT_EQ(answers_to(w, again), std::vector{errc::ok});
+    w.fail_next(store_op::append);
     const int left = w.reply("", "left", "n", 8);
     w.stop();
     EXPECT_EQ(w.drained, 0);
     w.stop_now();
     EXPECT_EQ(answers_to(w, left), std::vector{errc::stopped}) << "its node keeps it";
+    const int late = w.reply("", "late", "n", 9);
+    EXPECT_EQ(answers_to(w, late), std::vector{errc::stopped});
+    EXPECT_EQ(w.unclaimed.size(), 2U);
 }
 
 TYPED_TEST(dispatch_core, a_stop_waits_for_replies_to_be_handled) {
@@ -1726,24 +1749,132 @@ TYPED_TEST(dispatch_core, after_a_restart_a_node_that_sends_a_kept_reply_again_i
     EXPECT_EQ(after->unclaimed, (std::vector<std::string>{"done", "another"}));
 }
 
-TYPED_TEST(dispatch_core, after_a_restart_who_asks_while_the_handler_has_the_reply_gets_it_too) {
+/// The life after one that had the reply to a request, and did not come to handle it.
+template <class Store>
+struct unhandled {
+    explicit unhandled(bool knows = true) {
+        life.before->keeps_replies = true;
+        life.before->poll();
+        life.before->send(request("r"));
+        life.before->reply("r", "done", "n", 7);
+        after = life.after(1s);
+        after->keeps_replies = true;
+        if (knows) after->know({"n"});
+    }
+    int ask() {
+        auto again = request("r");
+        again.keep_while_disconnected = true;
+        return after->send(again);
+    }
+    restart<Store> life;
+    std::unique_ptr<world<Store>> after;
+};
+
+TYPED_TEST(dispatch_core, after_a_restart_who_asks_while_the_handler_has_the_reply_gets_it_too_and_at_once) {
+    unhandled<TypeParam> in;
+    auto& w = *in.after;
+    w.load_replies();
+    const int asked = in.ask();
+    w.load_replies();
+    EXPECT_EQ(w.end_of(asked).reply, "done");
+    w.handle(asked);
+    EXPECT_EQ(w.core.open_tasks(), 1U) << "the handler is at work on it";
+    w.handle_unclaimed(w.unclaimed_keys.at(0));
+    EXPECT_EQ(w.core.open_tasks(), 0U);
+    EXPECT_EQ(w.steal(), tickets{});
+}
+
+TYPED_TEST(dispatch_core, after_a_restart_who_asks_gets_it_even_if_the_handler_returns_first) {
+    unhandled<TypeParam> in;
+    auto& w = *in.after;
+    w.load_replies();
+    const int asked = in.ask();
+    w.handle_unclaimed(w.unclaimed_keys.at(0));
+    EXPECT_EQ(w.core.open_tasks(), 1U);
+    w.load_replies();
+    EXPECT_EQ(w.end_of(asked).reply, "done");
+    w.handle(asked);
+    EXPECT_EQ(w.core.open_tasks(), 0U);
+}
+
+TYPED_TEST(dispatch_core, a_request_that_comes_while_the_one_before_is_settled_is_one_of_its_own) {
+    unhandled<TypeParam> in;
+    auto& w = *in.after;
+    w.load_replies();
+    w.hold_store();
+    w.handle_unclaimed(w.unclaimed_keys.at(0));
+    const int asked = in.ask();
+    w.release_store();
+    EXPECT_FALSE(w.has_ended(asked));
+    EXPECT_EQ(w.core.open_tasks(), 1U);
+}
+
+TYPED_TEST(dispatch_core, who_waits_for_a_kept_reply_when_the_server_is_stopped_is_told_so) {
+    for (const bool given : {true, false}) {
+        unhandled<TypeParam> in;
+        auto& w = *in.after;
+        if (given) w.load_replies();
+        const int asked = in.ask();
+        w.stop_now();
+        EXPECT_EQ(w.kind_of(asked), outcome_kind::stopped);
+    }
+}
+
+TYPED_TEST(dispatch_core, kept_replies_wait_until_the_server_serves) {
+    unhandled<TypeParam> in(false);
+    auto& w = *in.after;
+    w.poll();
+    EXPECT_TRUE(w.loads.empty());
+    w.serve();
+    EXPECT_EQ(w.loads.size(), 1U);
+    unhandled<TypeParam> other(false);
+    other.after->hold_store();
+    other.after->know({"n"});
+    other.after->stop();
+    other.after->release_store();
+    EXPECT_TRUE(other.after->loads.empty()) << "it comes to its end";
+    EXPECT_EQ(other.after->drained, 1);
+}
+
+TYPED_TEST(dispatch_core, a_request_that_was_repeated_while_its_reply_was_handled_gets_a_reply_of_its_own) {
     restart<TypeParam> life;
     life.before->keeps_replies = true;
     life.before->poll();
     life.before->send(request("r"));
-    life.before->reply("r", "done");
+    life.before->reply("r", "first", "n", 7);
+    life.before->send(request("r"));
     const auto after = life.after(1s);
+    after->keeps_replies = true;
     after->know({"n"});
     after->load_replies();
+    after->poll_and_carry();
+    after->poll();
+    after->reply("r", "second", "n", 8);
+    EXPECT_EQ(after->unclaimed, (std::vector<std::string>{"first", "second"}));
+    for (const auto key : after->unclaimed_keys) after->handle_unclaimed(key);
+    EXPECT_EQ(after->core.open_tasks(), 0U);
+    EXPECT_EQ(after->steal(), tickets{});
+}
+
+TYPED_TEST(dispatch_core, a_reply_that_comes_before_the_journal_finds_the_request_that_was_repeated) {
+    restart<TypeParam> life;
+    life.before->poll();
+    life.before->send(request("r"));
+    life.before->carry(1);
+    life.before->poll();
+    const auto after = life.after(1s);
+    after->keeps_replies = true;
+    after->hold_store();
+    after->know({"n"});
     auto again = request("r");
     again.keep_while_disconnected = true;
     const int asked = after->send(again);
-    after->handle_unclaimed(after->unclaimed_keys.at(0));
-    after->load_replies();
+    after->reply("r", "done", "n", 7);
+    after->release_store();
     EXPECT_EQ(after->end_of(asked).reply, "done");
+    EXPECT_TRUE(after->accepted.contains(asked));
     after->handle(asked);
     EXPECT_EQ(after->core.open_tasks(), 0U);
-    EXPECT_EQ(after->steal(), tickets{});
 }
 
 TYPED_TEST(dispatch_core, after_a_restart_few_replies_are_read_at_a_time) {

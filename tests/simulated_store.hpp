@@ -48,6 +48,7 @@ public:
             ferry::store_status out;
             journals_->append(node, owner, task, [&](ferry::store_status s) { out = std::move(s); });
             if (out.code == ferry::errc::ok) stored_.emplace(node, task.order);
+            if (out.code == ferry::errc::ok && task.reply) replies_[{node, task.order}] = task.reply.get();
             return out;
         });
     }

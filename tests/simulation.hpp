@@ -555,10 +555,14 @@ private:
             trace("server starts, life " + std::to_string(server_life_) + (server_streams_ ? "" : ", without streams"));
         }
         server_ = std::make_unique<server_core>(server_limits_, server_retry_, chance_.bits());
-        if (!durable_ || !chance_.chance(0.7)) return;
-        std::vector<std::string> known;
-        for (const auto& n : nodes_) known.push_back(n.name);
-        step_server(ferry::events::nodes_known{std::move(known)});
+        if (durable_ && chance_.chance(0.7)) {
+            std::vector<std::string> known;
+            for (const auto& n : nodes_) known.push_back(n.name);
+            step_server(ferry::events::nodes_known{std::move(known)});
+        }
+        time_.after(chance_.between(ms(0), ms(300)), [this, life = server_life_] {
+            if (server_up_ && server_life_ == life) step_server(ferry::events::serving{});
+        });
     }
 
     void kill_server() {
@@ -739,8 +743,9 @@ private:
             });
         }
         void operator()(const ferry::effects::accepted<int>& e) {
-            const int root = s.ledger_.tasks[index(e.ticket)].root;  // none while a later sender joins it
-            s.check(root < 0 || s.ledger_.tasks[index(root)].is_stored, "a task is accepted that was not stored");
+            const int root = s.ledger_.tasks[index(e.ticket)].root;  // it may join another, also one of before
+            const bool joined = root < 0 || (s.server_life_ > 1 && !s.ledger_.tasks[index(root)].request_id.empty());
+            s.check(joined || s.ledger_.tasks[index(root)].is_stored, "a task is accepted that was not stored");
         }
         void operator()(const ferry::effects::all_acquired&) {}
         void operator()(const ferry::effects::progressed<int>&) {}
@@ -760,6 +765,9 @@ private:
             });
         }
         void operator()(const ferry::effects::append_task& e) {
+            if (!e.task.content) {  // a reply alone
+                return s.store_.append(e.node, e.owner, e.task, s.tell_store_done(e.key));
+            }
             const int ticket = s.tickets_.at(e.task.content.get());
             auto& t = s.ledger_.tasks[index(ticket)];
             t.is_stored = true;

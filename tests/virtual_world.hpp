@@ -241,7 +241,11 @@ public:
         return call;
     }
 
-    void know(std::vector<std::string> nodes) { feed(ferry::events::nodes_known{std::move(nodes)}); }
+    void know(std::vector<std::string> nodes) {
+        feed(ferry::events::nodes_known{std::move(nodes)});
+        serve();
+    }
+    void serve() { feed(ferry::events::serving{}); }
 
     void handle_unclaimed(ferry::task_key key = 0) { feed(ferry::events::unclaimed_handled{key}); }
     void want_no_unclaimed(ferry::task_key key) { feed(ferry::events::unclaimed_unwanted{key}); }
@@ -612,7 +616,7 @@ private:
             });
         }
         void operator()(ferry::effects::append_task e) {
-            w.kept->tickets_by_id[e.task.id] = w.kept->tickets.at(e.task.content.get());
+            w.kept->tickets_by_id[e.task.id] = e.task.content ? w.kept->tickets.at(e.task.content.get()) : -1;
             w.ask_store(store_op::append, e.key,
                         [&world = w, e](auto take) { world.kept->store.append(e.node, e.owner, e.task, take); });
         }

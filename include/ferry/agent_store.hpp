@@ -95,7 +95,7 @@ concept nodes = requires(S& s, void (*done)(known_nodes)) {
 /// | expression                          | meaning                                                                    |
 /// |-------------------------------------|----------------------------------------------------------------------------|
 /// | `s.acquire(node, done)`             | become the owner; `done(acquired_journal)`                                 |
-/// | `s.append(node, epoch, task, done)` | add a task; `done(store_status)`: from `ok` on it will come back by acquire |
+/// | `s.append(node, epoch, task, done)` | add a task, which has a content, or a `reply` without one; `done(store_status)`: from `ok` on it will come back by acquire |
 /// | `s.update(node, epoch, task, done)` | write its `attempts` and `taken` anew, and a `reply` where it comes with one; `done(store_status)` |
 /// | `s.settle(node, epoch, order, done)` | forget it; `done(store_status)`: from `ok` on it never comes back          |
 ///

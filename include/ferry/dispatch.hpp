@@ -188,9 +188,10 @@ public:
 
     template <class Sink>
     void step(events::reply_arrived<reply_call, reply>&& e, instant now, Sink&& sink) {
+        if (is_at_end_) return refuse_late(std::move(e.call), sink);
         node* n = nodes_.find(e.node);
         if (!n) return refuse_stranger(std::move(e.call), e.node, sink);
-        replies_.arrived(*n, std::move(e), sink);
+        replies_.arrived(*n, std::move(e), now, sink);
         pump(*n, now, sink);
         check_drained(sink);
     }
@@ -198,6 +199,7 @@ public:
     /// A full queue is told to the sender; a node that nobody knows is not its business.
     template <class Sink>
     void step(events::forward_arrived<reply_call, ticket>&& e, instant now, Sink&& sink) {
+        if (is_at_end_) return refuse_late(std::move(e.call), sink);
         node* const from = nodes_.find(e.from);
         if (!from) return refuse_stranger(std::move(e.call), e.from, sink);
         if (replies_.known(*from, e.call, e.number, sink)) return;
@@ -266,7 +268,7 @@ public:
         } else {
             journal_.give_up(*n, status, now, sink);
         }
-        replies_.take_early(*n, sink);
+        replies_.take_early(*n, now, sink);
         streams_.reconcile(*n, now, sink);
         pump(*n, now, sink);
         check_drained(sink);
@@ -289,11 +291,17 @@ public:
         check_drained(sink);
     }
 
+    /// Users' functions may be called from now on with what was left by an earlier server.
+    template <class Sink>
+    void step(events::serving, instant, Sink&& sink) {
+        if (!stopping_) journal_.let_load(true, sink);
+    }
+
     /// No new polls or tasks; what is being carried may finish. `drained` tells when nothing is under way.
     template <class Sink>
     void step(events::stop_requested, instant now, Sink&& sink) {
         stopping_ = true;
-        journal_.stop_loading();
+        journal_.let_load(false, sink);
         for (auto& [id, n] : nodes_) {
             streams_.leaving(n);
             if (!n.session) nodes_.release_parked(n, errc::stopped, stopping_text, now, sink);
@@ -304,7 +312,8 @@ public:
     /// Ends all that is left. The store keeps what was not settled.
     template <class Sink>
     void step(events::stop_forced, instant now, Sink&& sink) {
-        stopping_ = true;
+        stopping_ = is_at_end_ = true;
+        journal_.let_load(false, sink);
         for (auto& [id, n] : nodes_) {
             if (n.carried) {
                 sink(effects::end_poll<call>{n.carried->on, errc::stopped, stopping_text});
@@ -316,7 +325,6 @@ public:
             n.forget_tasks();
         }
         journal_.abandon(sink);
-        replies_.refuse_unhandled(errc::stopped, stopping_text, sink);
         check_drained(sink);
     }
 
@@ -428,6 +436,11 @@ private:
     }
 
     template <class Sink>
+    void refuse_late(reply_call&& call, Sink& sink) {
+        sink(effects::answer_reply<reply_call>{std::move(call), errc::stopped, stopping_text});
+    }
+
+    template <class Sink>
     void refuse_stranger(reply_call&& call, const std::string& id, Sink& sink) {
         sink(effects::answer_reply<reply_call>{std::move(call), errc::node_unknown,
                                                "a reply of node " + id + ", which has never polled"});
@@ -474,7 +487,7 @@ private:
 
     template <class Sink>
     void check_drained(Sink& sink) {
-        if (!stopping_ || drained_ || journal_.with_handlers() + replies_.with_handler() > 0) return;
+        if (!stopping_ || drained_ || journal_.with_handlers() > 0) return;
         if (!quiet_but_for_handlers()) return;
         drained_ = true;
         sink(effects::drained{});
@@ -490,6 +503,7 @@ private:
     detail::dispatch_streams<Types> streams_{limits_, nodes_, journal_, queue_};
     bool stopping_ = false;
     bool drained_ = false;
+    bool is_at_end_ = false;  // by force
 };
 
 }  // namespace ferry

@@ -191,6 +191,8 @@ struct journal_acquired {
     acquired_journal journal;
 };
 struct time_passed {};
+/// All is set up: the handler for unclaimed replies may be called.
+struct serving {};
 struct stop_requested {};
 struct stop_forced {};
 

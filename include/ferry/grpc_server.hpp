@@ -102,6 +102,7 @@ public:
             if (!service_) listen();
             started_ = true;
         }
+        core_->begin_serving();
         if (options.wait_for_first_node && !wait_for_nodes(1, patience)) {
             core_->log().warn("no node has connected within " + std::to_string(patience.count()) +
                               " s; going on without");

@@ -199,9 +199,21 @@ TYPED_TEST_P(agent_store_suite, a_reply_comes_back_with_its_task) {
         EXPECT_EQ(this->update("node", owner, task), errc::ok);
         tasks.push_back(std::move(task));
     }
+    for (const std::size_t bytes : {std::size_t{20}, std::size_t{500'000}}) {
+        auto alone = some_task(this->order(owner, tasks.size() + 1));
+        alone.content = nullptr;
+        alone.taken = true;
+        alone.reply = std::make_shared<const payload>(bytes::own(std::string(bytes, 'a')));
+        alone.reply_number = bytes;
+        EXPECT_EQ(this->append("node", owner, alone), errc::ok);
+        tasks.push_back(std::move(alone));
+    }
     this->expect_same(this->acquire("node").tasks, tasks);
     const auto last = this->acquire("node").owner;
     EXPECT_EQ(this->update("node", owner, tasks[1]), errc::ownership_lost);
+    for (const std::size_t i : {std::size_t{3}, std::size_t{4}}) {
+        EXPECT_EQ(this->settle("node", last, tasks[i].order), errc::ok);
+    }
     EXPECT_EQ(this->settle("node", last, tasks[1].order), errc::ok);
     EXPECT_EQ(this->settle("node", last, tasks[2].order), errc::ok);
     tasks.resize(1);

@@ -36,6 +36,7 @@ class dispatch_journal {
     using ticket = typename Types::ticket;
     using reply = typename Types::reply;
     using call = typename Types::call;
+    using reply_call = typename Types::reply_call;
 
 public:
     using task = dispatch_task<Types>;
@@ -77,13 +78,35 @@ public:
         end(t, std::move(how), sink);
     }
 
+    /// A reply to no task: it is noted as a task of its own, which has ended, and goes to the handler.
+    template <class Sink>
+    void keep_for_handler(node& n, reply_call&& from, const std::string& request_id, reply&& content,
+                          std::shared_ptr<const payload>&& encoded, std::uint64_t number, instant now, Sink& sink) {
+        task& t = tasks_.add(n, now.steady);
+        t.record.request_id = request_id;
+        t.record.taken = true;
+        t.record.reply = std::move(encoded);
+        t.record.reply_number = number;
+        t.record.accepted = t.record.expires = now.system;
+        t.answered_by.push_back(std::move(from));
+        t.answer = std::move(content);
+        t.is_for_handler = true;
+        t.reply_at = reply_stage::to_note;
+        t.state = task_state::settling;
+        t.how = {outcome_kind::taken, errc::ok, {}, 0};
+        ++settling_;
+        n.remember_reply(number, t.key);
+        conclude(t, sink);
+    }
+
     /// Reports all that is left as stopped. The store keeps what was not settled.
     template <class Sink>
     void abandon(Sink& sink) {
         to_load_.clear();
         for (auto& [key, t] : tasks_) {
             tasks_.release(t, sink);
-            if (!t.is_over()) {
+            const bool awaits_kept_reply = t.reply_at > reply_stage::noting && !t.answer;
+            if (!t.is_over() || awaits_kept_reply) {
                 t.how = {outcome_kind::stopped, errc::stopped, "the server was stopped first", t.record.attempts};
             }
             if (std::exchange(t.is_for_handler, false)) tasks_.release_answer(t, sink);  // its node sends it again
@@ -162,11 +185,11 @@ public:
     template <class Sink>
     void handled(task_key key, Sink& sink) {
         task* t = tasks_.find(key);
-        if (!t || t->reply_at != reply_stage::handing_over || --t->handlers > 0) return;
+        if (!t || t->reply_at != reply_stage::handing_over || --t->handlers > 0 || t->loads_again) return;
         t->reply_at = reply_stage::none;
         --with_handlers_;
+        t->owner->close_request(*t);
         if (std::exchange(t->loads_by_itself, false)) load_next(sink);
-        if (!t->tickets.empty()) return load_again(*t, sink);
         conclude(*t, sink);
     }
 
@@ -174,28 +197,35 @@ public:
     template <class Sink>
     void unwanted(task_key key, Sink& sink) {
         task* t = tasks_.find(key);
-        if (!t || t->reply_at != reply_stage::handing_over || !t->is_restored || t->record.request_id.empty()) {
-            return handled(key, sink);
-        }
+        const bool may_be_asked_for = t && t->reply_at == reply_stage::handing_over && t->is_restored &&
+                                      !t->record.request_id.empty() && t->answered_by.empty();
+        if (!may_be_asked_for || t->handlers > 1 || t->loads_again) return handled(key, sink);
+        const task* const other = t->owner->request(t->record.request_id);
+        if (other && other != t) return handled(key, sink);
         t->handlers = 0;
         t->reply_at = reply_stage::kept;
         --with_handlers_;
         t->owner->open_request(*t);
-        if (std::exchange(t->loads_by_itself, false)) load_next(sink);
-        if (!t->tickets.empty()) return load_again(*t, sink);
         --settling_;
+        if (std::exchange(t->loads_by_itself, false)) load_next(sink);
     }
 
     /// A task that was replied before a restart is asked for again.
     template <class Sink>
     void load_for_sender(task& t, Sink& sink) {
-        if (t.reply_at == reply_stage::kept) load(t, sink);
+        if (t.reply_at == reply_stage::kept) return load(t, sink);
+        if (t.reply_at != reply_stage::handing_over || std::exchange(t.loads_again, true)) return;
+        sink(effects::load_reply{t.key, *t.owner->id, t.record.reply});
     }
 
     /// Null where it is not awaited, or can't be had: then its senders are told why.
     template <class Sink>
     task* loaded(task_key key, std::optional<reply>&& content, std::string&& text, Sink& sink) {
         task* t = tasks_.find(key);
+        if (t && std::exchange(t->loads_again, false)) {
+            give_again(*t, std::move(content), std::move(text), sink);
+            return nullptr;
+        }
         if (!t || t->reply_at != reply_stage::loading) return nullptr;
         if (content) {
             t->answer = std::move(content);
@@ -223,8 +253,12 @@ public:
         }
     }
 
-    /// From now on none is loaded by itself.
-    void stop_loading() noexcept { to_load_.clear(); }
+    /// Replies that were kept may be loaded for the handler from now on, or no more.
+    template <class Sink>
+    void let_load(bool may, Sink& sink) {
+        may_load_ = may;
+        load_next(sink, 0);
+    }
 
     // --- owning --------------------------------------------------------------------------------------------------------
 
@@ -341,7 +375,11 @@ private:
         t.state = t.record.taken ? task_state::awaiting_reply : task_state::queued;
         t.interrupted = t.record.attempts > 0;
         t.interruption = errc::ok;  // if a delivery was under way, it ended with its server
+        if (const auto* other = n.request(t.record.request_id); other && other->is_over() && !t.record.reply) {
+            n.close_request(*other);
+        }
         n.open_request(t);
+        for (const auto& each : t.tickets) sink(effects::accepted<ticket>{each});
         t.is_restored = true;
         if (t.record.reply) {
             if (auto& content = t.record.content) {
@@ -375,9 +413,13 @@ private:
         if (t.busy != store_op::none || t.reply_at > reply_stage::noting) return;
         node& n = *t.owner;
         if (t.reply_at == reply_stage::to_note) {
-            if (!t.stored || !n.owned) return hand_over(t, sink);
+            const bool is_new = t.record.order == 0;
+            if (!n.owned || (!t.stored && !is_new)) return hand_over(t, sink);
             t.reply_at = reply_stage::noting;
-            return update(n, t, t.record, sink);
+            if (!is_new) return update(n, t, t.record, sink);
+            begin(store_op::append, n, t);
+            t.record.order = ++n.last_order;
+            return sink(effects::append_task{t.key, *n.id, n.owner, t.record});
         }
         if (!t.stored || !n.owned) return report(t, sink);
         begin(store_op::settle, n, t);
@@ -418,7 +460,7 @@ private:
     template <class Sink>
     void load_next(Sink& sink, std::size_t over = 1) {
         loading_ -= over;
-        while (loading_ < 4 && !to_load_.empty()) {
+        while (may_load_ && loading_ < 4 && !to_load_.empty()) {
             task* t = tasks_.find(to_load_.front());
             to_load_.pop_front();
             if (!t || t->reply_at != reply_stage::kept) continue;
@@ -428,11 +470,19 @@ private:
         }
     }
 
-    /// Somebody has asked for it while it was with others.
+    /// To those who have asked while others were at work on it.
     template <class Sink>
-    void load_again(task& t, Sink& sink) {
-        --settling_;
-        load(t, sink);
+    void give_again(task& t, std::optional<reply>&& content, std::string&& text, Sink& sink) {
+        if (content) {
+            t.how = {outcome_kind::replied, errc::ok, {}, t.record.attempts};
+        } else {
+            t.how = {outcome_kind::store_failed, errc::store_failed, std::move(text), t.record.attempts};
+        }
+        t.answer = std::move(content);
+        t.is_for_handler = false;
+        ++t.handlers;  // itself
+        tasks_.give(t, t.key, sink);
+        handled(t.key, sink);
     }
 
     template <class Sink>
@@ -454,7 +504,8 @@ private:
     dispatch_nodes<Types>& nodes_;
     dispatch_tasks<Types>& tasks_;
     std::deque<task_key> to_load_;  // replies that were kept, for the handler
-    std::size_t loading_ = 0;       // or being handled, of those
+    bool may_load_ = false;
+    std::size_t loading_ = 0;  // or being handled, of those
     std::size_t acquiring_ = 0;
     std::size_t settling_ = 0;
     std::size_t with_handlers_ = 0;

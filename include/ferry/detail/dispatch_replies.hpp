@@ -18,7 +18,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -49,26 +48,27 @@ public:
 
     /// While the journal, which may hold the request, is being acquired, the reply is kept.
     template <class Sink>
-    void arrived(node& n, events::reply_arrived<reply_call, reply>&& e, Sink& sink) {
+    void arrived(node& n, events::reply_arrived<reply_call, reply>&& e, instant now, Sink& sink) {
         if (known(n, e.call, e.number, sink)) return;
-        if (n.acquiring && !e.request_id.empty() && !n.request(e.request_id)) {
+        const task* const t = n.request(e.request_id);
+        if (n.acquiring && !e.request_id.empty() && (!t || t->waits_for_journal())) {
             n.early_replies.push_back(
                 {std::move(e.call), e.request_id, std::move(e.reply), e.number, std::move(e.encoded)});
         } else {
-            take(n, std::move(e.call), e.request_id, std::move(e.reply), e.number, std::move(e.encoded), sink);
+            take(n, std::move(e.call), e.request_id, std::move(e.reply), e.number, std::move(e.encoded), now, sink);
         }
     }
 
     /// The journal is there, or can't be had.
     template <class Sink>
-    void take_early(node& n, Sink& sink) {
+    void take_early(node& n, instant now, Sink& sink) {
         for (auto& each : std::exchange(n.early_replies, {})) {
             if (known(n, each.call, each.number, sink)) {
                 sink(effects::released<reply>{std::move(each.content)});
                 continue;
             }
             take(n, std::move(each.call), each.request_id, std::move(each.content), each.number,
-                 std::move(each.encoded), sink);
+                 std::move(each.encoded), now, sink);
         }
     }
 
@@ -85,9 +85,7 @@ public:
     bool known(node& n, reply_call& from, std::uint64_t number, Sink& sink) {
         const auto* ended = number != 0 && n.replies ? n.replies->find(number) : nullptr;
         if (!ended) return false;
-        if (const auto found = with_handler_.find(*ended); found != with_handler_.end()) {
-            found->second.push_back(std::move(from));
-        } else if (task* t = tasks_.find(*ended); t && t->reply_is_open()) {
+        if (task* t = tasks_.find(*ended); t && t->reply_is_open()) {
             t->answered_by.push_back(std::move(from));
         } else {
             sink(effects::answer_reply<reply_call>{std::move(from), errc::ok, {}});
@@ -101,21 +99,13 @@ public:
     template <class Sink>
     void handled(task_key key, Sink& sink) {
         --unclaimed_;
-        if (!answer_handled(key, errc::ok, {}, sink)) journal_.handled(key, sink);
+        journal_.handled(key, sink);
     }
     /// There is none.
     template <class Sink>
     void unwanted(task_key key, Sink& sink) {
         --unclaimed_;
-        if (!answer_handled(key, errc::ok, {}, sink)) journal_.unwanted(key, sink);
-    }
-
-    /// Replies to no task that their handler has, and that are answered when it returns.
-    std::size_t with_handler() const noexcept { return with_handler_.size(); }
-
-    template <class Sink>
-    void refuse_unhandled(errc reason, const std::string& text, Sink& sink) {
-        while (!with_handler_.empty()) answer_handled(with_handler_.begin()->first, reason, text, sink);
+        journal_.unwanted(key, sink);
     }
 
     /// A reply that was kept is there, or can't be had.
@@ -151,11 +141,10 @@ public:
     }
 
 private:
-    /// A reply that ends a task is answered once that is settled, or the reply noted; one that ends none, if it is to be kept,
-    /// when its handler has returned. Until then its node keeps it.
+    /// A reply that ends a task is answered once that is settled, or the reply noted. Until then its node keeps it.
     template <class Sink>
     void take(node& n, reply_call from, const std::string& request_id, reply&& content, std::uint64_t number,
-              std::shared_ptr<const payload>&& encoded, Sink& sink) {
+              std::shared_ptr<const payload>&& encoded, instant now, Sink& sink) {
         task* t = n.request(request_id);
         if (t && t->is_over()) t = nullptr;  // it has a reply already, which was kept
         const bool wanted = t && t->reply_due;
@@ -166,7 +155,15 @@ private:
             return sink(effects::released<reply>{std::move(content)});
         }
         if (!wanted) ++unclaimed_;
-        if (!t) return take_for_handler(n, std::move(from), request_id, std::move(content), number, !!encoded, sink);
+        if (!t && encoded) {
+            return journal_.keep_for_handler(n, std::move(from), request_id, std::move(content), std::move(encoded),
+                                             number, now, sink);
+        }
+        if (!t) {
+            n.remember_reply(number, 0);
+            sink(effects::unclaimed_reply<reply>{*n.id, request_id, std::move(content)});
+            return sink(effects::answer_reply<reply_call>{std::move(from), errc::ok, {}});
+        }
         remember(n, number, t->key);
         t->answered_by.push_back(std::move(from));
         outcome how{wanted ? outcome_kind::replied : outcome_kind::taken, errc::ok, {}, t->record.attempts};
@@ -181,33 +178,11 @@ private:
         }
     }
 
-    template <class Sink>
-    void take_for_handler(node& n, reply_call&& from, const std::string& request_id, reply&& content,
-                          std::uint64_t number, bool keep, Sink& sink) {
-        const auto key = keep ? tasks_.new_key() : 0;
-        remember(n, number, key);
-        if (keep) with_handler_[key].push_back(std::move(from));
-        sink(effects::unclaimed_reply<reply>{*n.id, request_id, std::move(content), key});
-        if (!keep) sink(effects::answer_reply<reply_call>{std::move(from), errc::ok, {}});
-    }
-
-    /// False where the key is none of such a reply.
-    template <class Sink>
-    bool answer_handled(task_key key, errc reason, const std::string& text, Sink& sink) {
-        auto found = with_handler_.extract(key);
-        if (found.empty()) return false;
-        for (auto& each : found.mapped()) {
-            sink(effects::answer_reply<reply_call>{std::move(each), reason, text});
-        }
-        return true;
-    }
-
     const dispatch_limits& limits_;
     dispatch_nodes<Types>& nodes_;
     dispatch_tasks<Types>& tasks_;
     dispatch_journal<Types>& journal_;
     std::size_t unclaimed_ = 0;
-    std::unordered_map<task_key, std::vector<reply_call>> with_handler_;
 };
 
 }  // namespace ferry::detail

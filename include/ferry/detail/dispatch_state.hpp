@@ -81,6 +81,7 @@ struct dispatch_task {
     reply_stage reply_at = reply_stage::none;
     bool is_for_handler = false;  // the reply, as nobody waits for it
     bool is_restored = false;
+    bool loads_again = false;      // its reply, for who asks while others are at work on it
     bool loads_by_itself = false;  // its reply, for the handler
     int handlers = 0;              // that have not returned
 

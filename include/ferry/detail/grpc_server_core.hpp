@@ -110,9 +110,7 @@ public:
                                     how.keep_while_disconnected,
                                     std::move(label),
                                     how.urgent};
-        task_key key = 0;
-        run([&](auto& core, instant at, auto& sink) { made->set_key(key = core.step(std::move(e), at, sink)); });
-        if (store_completes_inline<Store> && key != 0) made->accept();
+        run([&](auto& core, instant at, auto& sink) { made->set_key(core.step(std::move(e), at, sink)); });
         return made;
     }
 
@@ -156,6 +154,9 @@ public:
     }
 
     server_counts counts() const { return {undelivered_forwards_, dropped_feedback_, uploads_.held_bytes()}; }
+
+    /// All is set up.
+    void begin_serving() { post_event(events::serving{}); }
 
     /// Waits until `enough(core)`, or the deadline, or a stop.
     template <class Enough>
@@ -349,7 +350,7 @@ private:
             } else if (!e.how) {
                 kept.push(undelivered_forward{e.node, std::move(e.how)});
             }
-            if (e.ticket || handled) kept.push(spent{std::move(e.ticket), std::move(handled)});
+            if (e.ticket || e.key != 0) kept.push(spent{std::move(e.ticket), std::move(handled)});
         }
         void operator()(effects::released<message_type> e) {
             kept.push(refused_reply{std::make_unique<message_type>(std::move(e.what))});
@@ -363,7 +364,7 @@ private:
             kept.push(debug_note{message_log::line("out", e.node, e.label, e.bytes, e.attempt, e.age)});
         }
         void operator()(effects::accepted<ticket> e) {
-            if (!store_completes_inline<Store> && e.ticket) e.ticket->accept();
+            if (e.ticket) e.ticket->accept();
         }
         void operator()(effects::all_acquired) { server.nodes_changed_.notify_all(); }
         void operator()(effects::progressed<ticket> e) {
@@ -372,6 +373,7 @@ private:
         void operator()(effects::unclaimed_reply<message_type> e) {
             if (server.on_unclaimed_reply) return server.unclaimed(e.node, std::move(e.reply), e.key);
             kept.push(unhandled_reply{e.node, e.key});
+            kept.push(refused_reply{std::make_unique<message_type>(std::move(e.reply))});
         }
         void operator()(effects::node_changed e) {
             server.nodes_changed_.notify_all();

@@ -153,11 +153,12 @@ public:
         const auto* at = find(node, owner);
         if (!at) return lost(node);
         if (has_.number(at->row, to_number(task.order))) return {};  // it comes a second time
-        const auto id = content ? file(*content) : write(task.content);
+        const auto id = content ? file(*content) : write(task.content ? task.content : task.reply);
+        const auto none = std::optional<std::int64_t>();
         insert_.run(at->row, to_number(task.order), to_number(task.id), std::string_view(task.request_id),
                     number(task.wants_reply), number(task.urgent), std::int64_t{task.attempts}, number(task.taken),
-                    micros(task.accepted), micros(task.expires), std::optional(id), std::optional<std::int64_t>(),
-                    std::int64_t{0});
+                    micros(task.accepted), micros(task.expires), task.content ? std::optional(id) : none,
+                    task.content ? none : std::optional(id), to_number(task.reply_number));
         return {};
     }
 

@@ -74,16 +74,17 @@ public:
             });
     }
     void append(const std::string& node, epoch owner, const task_record& task, std::function<void(store_status)> done) {
-        if (task.content->size() > state_->options.file_bytes) {
+        const auto& content = task.content ? task.content : task.reply;
+        if (content->size() > state_->options.file_bytes) {
             return state_->file(
-                task.content,
+                content,
                 [s = state_.get(), node, owner, task](auto filed) {
                     return s->journal->append(node, owner, task, filed);
                 },
-                true, std::move(done));
+                task.content != nullptr, std::move(done));
         }
-        write([s = state_.get(), node, owner, task] { return s->journal->append(node, owner, task); },
-              task.content->size(), std::move(done));
+        write([s = state_.get(), node, owner, task] { return s->journal->append(node, owner, task); }, content->size(),
+              std::move(done));
     }
     void update(const std::string& node, epoch owner, task_record task, std::function<void(store_status)> done) {
         task.content.reset();
