@@ -293,24 +293,31 @@ private:
 
         void remove_unused(std::span<operation> batch) {
             auto perhaps = journal->take_dropped();
-            const std::lock_guard lock(mutex);
-            for (const auto& each : batch) {
-                if (each.file == 0) continue;
-                --filings.at(each.file).users;
-                perhaps.push_back(each.file);
+            {
+                const std::lock_guard lock(mutex);
+                for (const auto& each : batch) {
+                    if (each.file == 0) continue;
+                    --filings.at(each.file).users;
+                    perhaps.push_back(each.file);
+                }
             }
+            if (perhaps.empty()) return;
             // A row that is gone must not come back by a power cut, without its file.
-            const bool waits = options.durability == sqlite_durability::survives_power_cut;
-            if (!perhaps.empty() && !waits) journal->checkpoint();
+            if (options.durability != sqlite_durability::survives_power_cut) journal->checkpoint();
             for (const auto id : perhaps) {
-                const auto found = filings.find(id);
-                if (found != filings.end() && found->second.users > 0) continue;
-                if (journal->has_content(id)) continue;
-                forget(id);
-                files->remove(id);
+                if (!journal->has_content(id) && forget_unless_used(id)) files->remove(id);
             }
         }
 
+        bool forget_unless_used(std::int64_t id) {
+            const std::lock_guard lock(mutex);
+            const auto found = filings.find(id);
+            if (found != filings.end() && found->second.users > 0) return false;
+            forget(id);
+            return true;
+        }
+
+        /// Under the mutex.
         void forget(std::int64_t id) {
             const auto found = filings.find(id);
             if (found == filings.end()) return;
