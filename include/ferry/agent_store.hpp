@@ -95,16 +95,18 @@ concept nodes = requires(S& s, void (*done)(known_nodes)) {
 /// | expression                          | meaning                                                                    |
 /// |-------------------------------------|----------------------------------------------------------------------------|
 /// | `s.acquire(node, done)`             | become the owner; `done(acquired_journal)`                                 |
-/// | `s.append(node, epoch, task, done)` | add a task, which has a content, or a `reply` without one; `done(store_status)`: from `ok` on it will come back by acquire |
-/// | `s.update(node, epoch, task, done)` | write its `attempts` and `taken` anew, and a `reply` where it comes with one; `done(store_status)` |
+/// | `s.append(node, epoch, task, done)` | add a task; `done(store_status)`: from `ok` on it will come back by acquire |
+/// | `s.update(node, epoch, task, done)` | write `attempts`, `taken` and a `reply` anew; `done(store_status)`         |
 /// | `s.settle(node, epoch, order, done)` | forget it; `done(store_status)`: from `ok` on it never comes back          |
 ///
 /// `done` is called exactly once: before the function returns, or later, from any thread. The functions are called from
 /// several threads at once; they must not throw, and must not block for long. Operations on one task never overlap; those
 /// on different tasks may, and may end in any order, and `done` may begin another. Any write with an epoch that is not the
-/// newest, or to a journal that was never acquired, ends in `ownership_lost` and changes nothing. An `update` may
-/// come without the content, and keeps it, until one says `taken`: from then on, which is for good, the store may give the
-/// content up. Whoever holds a content may read it after the task is settled.
+/// newest, or to a journal that was never acquired, ends in `ownership_lost` and changes nothing.
+///
+/// A task that is appended has a content; or a `reply` alone, where that answers nothing and waits to be handled. An `update`
+/// may come without the content and without a reply, and keeps both, until one says `taken`: from then on, which is for
+/// good, the store may give the content up. Whoever holds a content may read it after the task is settled.
 template <class S>
 concept agent_store = policy_of<S, agent_store_tag> && provides::acquire<S> && provides::append<S> &&
     provides::update<S> && provides::settle<S>;
