@@ -1,6 +1,7 @@
 #include <ferry/agent_store/sqlite.hpp>
 
 #include "promises.hpp"
+#include "support.hpp"
 #include "temporary_folder.hpp"
 
 #include <gmock/gmock.h>
@@ -101,7 +102,9 @@ TEST_F(lasting_server_test, large_tasks_that_wait_take_no_memory) {
             server->send({{"n", i}, {"data", some_bytes(20'000'000)}}, "node", {.keep_while_disconnected = true}));
         EXPECT_TRUE(sent.back().wait_accepted());
     }
-    EXPECT_TRUE(soon([&] { return anonymous_megabytes() < before + 150; })) << before << " MB before";
+    if (!ferry_test::sanitized) {  // whose malloc holds back what was freed
+        EXPECT_TRUE(soon([&] { return anonymous_megabytes() < before + 150; })) << before << " MB before";
+    }
     std::atomic<int> came{0};
     connect([&](const ferry::task& task) {
         came += task.message().at("data").get<ferry::bytes>() == some_bytes(20'000'000) ? 1 : 0;
