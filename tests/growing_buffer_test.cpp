@@ -1,5 +1,7 @@
 #include <ferry/detail/growing_buffer.hpp>
 
+#include "support.hpp"
+
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -28,6 +30,7 @@ mapping mapping_of(const void* address) {
 }
 
 TEST(growing_buffer, stays_one_mapping_so_that_growth_can_move_it) {
+    if (ferry_test::sanitized) GTEST_SKIP() << "it is about the C library's malloc, and a sanitizer has one of its own";
     constexpr std::uint64_t mb = 1 << 20;
     growing_buffer buffer;
     for (std::uint64_t size = 40 * mb; size <= 160 * mb; size *= 2) {
