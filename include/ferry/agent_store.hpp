@@ -102,11 +102,9 @@ concept nodes = requires(S& s, void (*done)(known_nodes)) {
 /// `done` is called exactly once: before the function returns, or later, from any thread. The functions are called from
 /// several threads at once; they must not throw, and must not block for long. Operations on one task never overlap; those
 /// on different tasks may, and may end in any order, and `done` may begin another. Any write with an epoch that is not the
-/// newest, or to a journal that was never acquired, ends in `ownership_lost` and changes nothing.
-///
-/// A task that is appended has a content; or a `reply` alone, where that answers nothing and waits to be handled. An `update`
-/// may come without the content and without a reply, and keeps both, until one says `taken`: from then on, which is for
-/// good, the store may give the content up. Whoever holds a content may read it after the task is settled.
+/// newest, or to a journal that was never acquired, ends in `ownership_lost` and changes nothing. A task has a content, or a
+/// `reply` alone that waits to be handled. An `update` may come without them, and keeps both; from one on that says `taken`,
+/// for good, the store may give the content up. Whoever holds a content may read it after the task is settled.
 template <class S>
 concept agent_store = policy_of<S, agent_store_tag> && provides::acquire<S> && provides::append<S> &&
     provides::update<S> && provides::settle<S>;
