@@ -38,9 +38,6 @@ public:
 
     bool in_transaction() const noexcept { return sqlite3_get_autocommit(open_.get()) == 0; }
 
-    /// How many rows the last statement changed.
-    int changes() const noexcept { return sqlite3_changes(open_.get()); }
-
     sqlite3* handle() const noexcept { return open_.get(); }
 
     [[noreturn]] void fail(int code) const {
