@@ -7,9 +7,9 @@ ferry_packages() {
             echo g++ cmake ninja-build pkg-config ccache libgrpc++-dev libprotobuf-dev protobuf-compiler \
                 protobuf-compiler-grpc libmsgpack-cxx-dev nlohmann-json3-dev
             ;;
-        examples) echo libcli11-dev libssl-dev libsqlite3-dev openssl ;;
-        tests) echo libgtest-dev libgmock-dev libbenchmark-dev libconcurrentqueue-dev libsimdjson-dev libsqlite3-dev libcli11-dev libssl-dev \
-                openssl python3 python3-grpcio python3-protobuf python3-msgpack python3-numpy ;;
+        examples) echo libcli11-dev libssl-dev libsqlite3-dev libhiredis-dev openssl ;;
+        tests) echo libgtest-dev libgmock-dev libbenchmark-dev libconcurrentqueue-dev libsimdjson-dev libsqlite3-dev libhiredis-dev \
+                redis-server libcli11-dev libssl-dev openssl python3 python3-grpcio python3-protobuf python3-msgpack python3-numpy ;;
         ci) echo clang-14 clang clang-format-14 clang-tidy-14 libclang-rt-14-dev git ;;
         *)
             echo "ferry_packages: no such purpose: $1" >&2

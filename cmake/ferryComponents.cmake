@@ -22,6 +22,7 @@ ferry_library(Protobuf      TARGET protobuf::libprotobuf        DEBIAN libprotob
 ferry_library(gRPC          TARGET gRPC::grpc++                 FIND CONFIG DEBIAN libgrpc++-dev protobuf-compiler-grpc)
 ferry_library(simdjson      TARGET simdjson::simdjson           FIND CONFIG DEBIAN libsimdjson-dev)
 ferry_library(SQLite3       TARGET SQLite::SQLite3              DEBIAN libsqlite3-dev)
+ferry_library(hiredis       TARGET hiredis::hiredis             DEBIAN libhiredis-dev)
 ferry_library(GTest         TARGET GTest::gtest                 FIND CONFIG DEBIAN libgtest-dev)
 
 set(ferry_components)
@@ -31,6 +32,8 @@ ferry_component(ferry ON core proto)
 ferry_component(simdjson OPTIONAL ON core NEEDS simdjson HEADERS serializer/simdjson.hpp)
 ferry_component(sqlite OPTIONAL ON core NEEDS SQLite3
                 HEADERS agent_store/sqlite.hpp detail/sqlite_*.hpp)
+ferry_component(redis OPTIONAL ON core NEEDS hiredis
+                HEADERS agent_store/redis.hpp detail/redis_*.hpp)
 ferry_component(conformance OPTIONAL ON core NEEDS GTest HEADERS conformance/*.hpp)
 
 # Sets the first variable to the components named and all that they stand on, in an order in which they can be made, and the

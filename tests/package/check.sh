@@ -86,8 +86,8 @@ subproject() {
     copy_ferry
     accepted build "-DCONSUMER_WAY=$1" -DCONSUMER_PROGRAMS=ferry "${@:2}"
     says "consumer: target ferry::ferry"
-    says_not "consumer: target ferry::(simdjson|sqlite|conformance)"
-    ! grep -qE '^(GTest|simdjson|SQLite3|benchmark|CLI11|Python3)_' "$work/build/CMakeCache.txt" ||
+    says_not "consumer: target ferry::(simdjson|sqlite|redis|conformance)"
+    ! grep -qE '^(GTest|simdjson|SQLite3|hiredis|benchmark|CLI11|Python3)_' "$work/build/CMakeCache.txt" ||
         failed "libraries are looked for that nobody asked for"
     built_and_run build ferry
     cmake --install "$work/build" --prefix "$work/installed" >"$work/log" 2>&1 || failed "the consumer can't be installed"
@@ -112,8 +112,8 @@ case $way in
 
         # The core alone: gRPC is neither needed nor looked for. The others are there where their libraries are.
         accepted core "${find[@]}" -DCONSUMER_COMPONENTS=core -DCONSUMER_PROGRAMS=core
-        says_not "consumer: target ferry::(proto|ferry|simdjson|sqlite|conformance)"
-        ! grep -qiE '^(gRPC|Protobuf|GTest|simdjson|SQLite3)_' "$work/core/CMakeCache.txt" ||
+        says_not "consumer: target ferry::(proto|ferry|simdjson|sqlite|redis|conformance)"
+        ! grep -qiE '^(gRPC|Protobuf|GTest|simdjson|SQLite3|hiredis)_' "$work/core/CMakeCache.txt" ||
             failed "the core looks for libraries that it does without"
         accepted core "${without_grpc[@]}"
         built_and_run core core
@@ -121,7 +121,8 @@ case $way in
         says_not "grpc|protobuf"
 
         # Each optional component, once with its library and once without.
-        for row in "simdjson simdjson libsimdjson-dev" "sqlite SQLite3 libsqlite3-dev" "conformance GTest libgtest-dev"; do
+        for row in "simdjson simdjson libsimdjson-dev" "sqlite SQLite3 libsqlite3-dev" "redis hiredis libhiredis-dev" \
+            "conformance GTest libgtest-dev"; do
             read -r component library package <<<"$row"
             without=("-DCMAKE_DISABLE_FIND_PACKAGE_$library=ON")
             refused "no_$component" "$package" "${find[@]}" "-DCONSUMER_COMPONENTS=$component" "${without[@]}"
@@ -133,9 +134,9 @@ case $way in
             says "consumer: ferry_${component}_FOUND TRUE"
             says "consumer: target ferry::$component"
         done
-        accepted optional "${find[@]}" "-DCONSUMER_COMPONENTS=simdjson;sqlite;conformance" "${without_grpc[@]}" \
-            "-DCONSUMER_PROGRAMS=simdjson;sqlite;conformance"
-        built_and_run optional simdjson sqlite conformance
+        accepted optional "${find[@]}" "-DCONSUMER_COMPONENTS=simdjson;sqlite;redis;conformance" "${without_grpc[@]}" \
+            "-DCONSUMER_PROGRAMS=simdjson;sqlite;redis;conformance"
+        built_and_run optional simdjson sqlite redis conformance
 
         refused no_grpc "\"proto\" needs Protobuf and gRPC" "${find[@]}" -DCONSUMER_COMPONENTS=ferry "${without_grpc[@]}"
         says "libgrpc++-dev"
@@ -171,7 +172,7 @@ case $way in
             "${without_grpc[@]}" -DCMAKE_DISABLE_FIND_PACKAGE_simdjson=ON
         refused named "has no component \"boat\"" -DFERRY_COMPONENTS=boat
         accepted named -DFERRY_COMPONENTS=core
-        says_not "consumer: target ferry::(proto|ferry|simdjson|sqlite|conformance)"
+        says_not "consumer: target ferry::(proto|ferry|simdjson|sqlite|redis|conformance)"
         accepted named "-DFERRY_COMPONENTS=core;simdjson" -DCMAKE_DISABLE_FIND_PACKAGE_simdjson=OFF \
             -DCONSUMER_PROGRAMS=simdjson
         says "consumer: target ferry::simdjson"
