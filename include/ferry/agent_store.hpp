@@ -101,10 +101,12 @@ struct store_note {
         lost,   ///< the journal of `node` is another server's now
         free,   ///< the journal of `node` is nobody's: its owner is gone. Who gets this is to acquire it
         seen,   ///< `node`, whose journal is another server's, is new or went to this `status` at `since`
+        gone,   ///< the store does not know the task of this `id` any more, which this server has posted
         back,   ///< notes may have been missed
     };
     kind what = kind::back;
     std::string node{};
+    std::uint64_t id = 0;
     node_status status = node_status::disconnected;
     std::chrono::system_clock::time_point since{};
 };

@@ -21,19 +21,22 @@ struct redis_options {
     /// All keys and channels begin with it. Servers that share a store have the same one.
     std::string key_prefix = "ferry:";
 
-    /// This server's name among those that share the store. One that starts again under its name gets what has come for it
-    /// meanwhile. Empty: a new one each time.
+    /// This server's name among those that share the store; no two may have the same at a time. One that starts again under
+    /// its name gets what has come for it meanwhile. Empty: a new one each time.
     std::string server{};
 
     std::chrono::milliseconds connect_within = std::chrono::seconds(2);  ///< each attempt
-    std::chrono::milliseconds answer_within = std::chrono::seconds(10);  ///< each command, before it counts as lost
+    std::chrono::milliseconds answer_within =
+        std::chrono::seconds(10);  ///< each command, before the connection is given up
     /// How long an operation waits for a Redis that can't be reached, before it ends in `store_failed`.
     std::chrono::milliseconds patience = std::chrono::seconds(10);
-    /// A server that has not been heard of for so long is gone: others take over what it held.
+    /// A server that has not been heard of for so long holds no journals any more: others take them over.
     std::chrono::milliseconds lease = std::chrono::seconds(10);
+    /// One that has not been heard of for so long is gone for good: replies to what it has asked go to another server.
+    std::chrono::milliseconds forget_after = std::chrono::minutes(10);
 
     std::uint64_t max_bytes = std::uint64_t{1} << 30;  ///< of contents in Redis; of replies, as much again
-    std::size_t chunk_bytes = std::size_t{1} << 20;    ///< contents are written and read in pieces of this size
+    std::size_t chunk_bytes = std::size_t{256} << 10;  ///< large contents are written and read in pieces of this size
 };
 
 }  // namespace ferry

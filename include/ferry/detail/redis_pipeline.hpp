@@ -1,0 +1,260 @@
+// layer 1
+// A thread with a connection of its own: it sends what has come meanwhile all at once, reads the answers, and tells. What was
+// sent when the connection broke is sent again over the next one, in the same order.
+#pragma once
+
+#include <ferry/detail/redis_connection.hpp>
+#include <ferry/detail/redis_options.hpp>
+#include <ferry/detail/redis_scripts.hpp>
+#include <ferry/error.hpp>
+#include <ferry/growing_pause.hpp>
+#include <ferry/payload.hpp>
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace ferry::detail {
+
+/// A command, or a script with what follows the server's name and the channels' prefix.
+struct redis_command {
+    std::optional<redis_script> script{};
+    std::vector<std::string> words{};
+    bytes data{};  ///< the last word, where there is one
+    bool has_data = false;
+    std::size_t answer_bytes = 0;  ///< that are expected, where they are many
+};
+
+/// Redis's answer, or why there is none.
+struct redis_answer {
+    redis_value value{};
+    std::string problem{};
+    errc code = errc::store_failed;  ///< of the problem
+
+    bool ok() const noexcept { return problem.empty(); }
+};
+
+/// A thread of a store's waits for the network; a broken connection must not end the process.
+inline void no_sigpipe_in_this_thread() noexcept {
+    sigset_t pipe;
+    ::sigemptyset(&pipe);
+    ::sigaddset(&pipe, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
+}
+
+class redis_pipeline {
+public:
+    using told = std::function<void(redis_answer)>;
+    using clock = std::chrono::steady_clock;
+
+    /// Connects. Throws `redis_failure` where Redis can't be reached within `patience`, or does not let us in.
+    redis_pipeline(redis_options options, std::string server)
+        : state_(std::make_shared<state>(std::move(options), std::move(server))) {
+        const auto until = clock::now() + state_->options.patience;
+        for (auto pause = std::chrono::milliseconds(20);; pause = std::min(pause * 2, std::chrono::milliseconds(500))) {
+            try {
+                state_->connect();
+                break;
+            } catch (const redis_failure& e) {
+                if (e.is_final() || clock::now() + pause > until) throw;
+            }
+            std::this_thread::sleep_for(pause);
+        }
+        thread_ = std::thread([s = state_] { s->run(); });
+    }
+    redis_pipeline(const redis_pipeline&) = delete;
+    redis_pipeline& operator=(const redis_pipeline&) = delete;
+
+    ~redis_pipeline() { close(); }
+
+    /// What has been asked for is done first, or fails: a Redis that is gone is not waited for. What comes later fails.
+    void close() {
+        const std::lock_guard lock(closing_);
+        state_->stop();
+        if (!thread_.joinable()) return;
+        // Within a `told`, which is called on that thread.
+        thread_.get_id() == std::this_thread::get_id() ? thread_.detach() : thread_.join();
+    }
+
+    /// Each is told exactly once, on the pipeline's thread.
+    void run(redis_command command, told done) {
+        state_->add({std::move(command), std::move(done), clock::now() + state_->options.patience});
+    }
+
+    /// Called on the pipeline's thread after each connection but the first.
+    void on_reconnect(std::function<void()> what) {
+        const std::lock_guard lock(state_->mutex);
+        state_->reconnected = std::move(what);
+    }
+
+private:
+    static constexpr std::size_t batch_commands = 512;
+    static constexpr std::size_t batch_bytes = 8 << 20;
+
+    struct operation {
+        redis_command command;
+        told done;
+        clock::time_point deadline;
+    };
+
+    struct state {
+        state(redis_options given, std::string name)
+            : options(std::move(given)),
+              server(std::move(name)),
+              channels(options.key_prefix + std::to_string(options.database) + ":") {}
+
+        void add(operation made) {
+            {
+                const std::lock_guard lock(mutex);
+                if (!is_over) {
+                    waiting.push_back(std::move(made));
+                    came.notify_one();
+                    return;
+                }
+            }
+            made.done({{}, "the store is closed"});
+        }
+
+        void stop() {
+            const std::lock_guard lock(mutex);
+            stopping = true;
+            came.notify_one();
+        }
+
+        void connect() {
+            auto made = std::make_unique<redis_connection>(options);
+            for (std::size_t i = 0; i < redis_script_count; ++i) {
+                hashes[i] =
+                    made->must({"SCRIPT", "LOAD", std::string(redis_common) + std::string(redis_bodies[i])}).text();
+            }
+            connection = std::move(made);
+        }
+
+        void run() {
+            no_sigpipe_in_this_thread();
+            while (take()) {
+                if (!connection) reconnect();
+                if (connection) exchange();
+            }
+        }
+
+        /// False at the end.
+        bool take() {
+            std::unique_lock lock(mutex);
+            if (batch.empty()) came.wait(lock, [&] { return !waiting.empty() || stopping; });
+            std::size_t size = 0;
+            const auto bytes_of = [](const operation& o) { return o.command.data.size() + o.command.answer_bytes; };
+            for (const auto& each : batch) size += bytes_of(each);
+            while (!waiting.empty() && batch.size() < batch_commands && size < batch_bytes) {
+                size += bytes_of(waiting.front());
+                batch.push_back(std::move(waiting.front()));
+                waiting.pop_front();
+            }
+            is_over = batch.empty();
+            return !is_over;
+        }
+
+        /// Gives up what can't wait any longer.
+        void reconnect() {
+            std::string why;
+            try {
+                connect();
+                pause = first_pause;
+                std::function<void()> tell;
+                {
+                    const std::lock_guard lock(mutex);
+                    tell = reconnected;
+                }
+                if (tell) tell();
+                return;
+            } catch (const error& e) {
+                why = e.what();
+            }
+            std::unique_lock lock(mutex);
+            if (!stopping) came.wait_for(lock, pause, [&] { return stopping; });
+            pause = std::min(pause * 2, longest_pause);
+            const auto now = clock::now();
+            std::vector<operation> late;
+            const auto give_up = [&](std::deque<operation>& from) {
+                while (!from.empty() && (stopping || from.front().deadline <= now)) {
+                    late.push_back(std::move(from.front()));
+                    from.pop_front();
+                }
+            };
+            give_up(batch);
+            if (batch.empty()) give_up(waiting);
+            lock.unlock();
+            for (auto& each : late) each.done({{}, why});
+        }
+
+        /// Sends the batch, and tells what is answered; what is not, stays in it.
+        void exchange() {
+            try {
+                for (const auto& each : batch) add_to_connection(each.command);
+                while (!batch.empty()) {
+                    auto value = connection->get();
+                    if (value.is_error() && redis_connection::passes(value.text())) {
+                        throw redis_failure(std::string(value.text()), false);
+                    }
+                    const auto over = std::move(batch.front());
+                    batch.pop_front();
+                    std::string problem(value.is_error() ? value.text() : std::string_view());
+                    over.done({std::move(value), std::move(problem)});
+                }
+            } catch (const redis_failure&) {
+                connection.reset();
+            }
+        }
+
+        void add_to_connection(const redis_command& command) {
+            shown.clear();
+            if (command.script) {
+                shown.insert(shown.end(), {"EVALSHA", hashes[static_cast<std::size_t>(*command.script)], "1",
+                                           options.key_prefix, server, channels});
+            }
+            shown.insert(shown.end(), command.words.begin(), command.words.end());
+            if (command.has_data) shown.push_back(command.data.view());
+            connection->add(shown);
+        }
+
+        static constexpr auto first_pause = std::chrono::milliseconds(20);
+        static constexpr auto longest_pause = std::chrono::milliseconds(500);
+
+        const redis_options options;
+        const std::string server, channels;
+        std::mutex mutex;
+        std::condition_variable came;
+        std::deque<operation> waiting;
+        std::function<void()> reconnected;
+        bool stopping = false;
+        bool is_over = false;
+        // The thread's own from here on.
+        std::deque<operation> batch;
+        std::unique_ptr<redis_connection> connection;
+        std::array<std::string, redis_script_count> hashes;
+        std::vector<std::string_view> shown;
+        std::chrono::milliseconds pause = first_pause;
+    };
+
+    std::shared_ptr<state> state_;
+    std::mutex closing_;
+    std::thread thread_;
+};
+
+}  // namespace ferry::detail

@@ -1,0 +1,405 @@
+// layer 1
+// What a Redis does for ferry, as scripts that it runs one at a time: so each of them happens wholly or not at all. They may be
+// run twice, where it is not known whether the first was heard: the second changes nothing and answers the same.
+//
+// Keys, behind the prefix. A number in a key or a list has 20 digits, so that texts sort as numbers do.
+//
+//   format                  of all this
+//   servers                 set of names; alive:S (as long as its lease) and known:S (longer): tokens of a server's life
+//   nodes                   set of ids; n:N: owner and epoch of a node's journal, its last order, its status
+//   o:N  t:N:O  r:N  w:N    a journal: its orders, each task, orders by request id, orders of tasks that were changed
+//   s:N                     numbers of the replies that came last
+//   owned:S                 nodes whose journals are that server's
+//   p:S                     what it has posted, by id: the node and order
+//   e:S  eh:S               ends that wait for it: their places, and what they are
+//   u:S                     contents that it holds, and how often
+//   c:C  bytes              contents: references, size and chunks; their bytes in all, of tasks (t) and replies (r)
+//   places                  counts places and replies
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace ferry::detail {
+
+enum class redis_script : std::size_t {
+    hello,
+    beat,
+    leave,
+    acquire,
+    fetch,
+    append,
+    update,
+    settle,
+    post,
+    withdraw,
+    end,
+    ends,
+    acknowledge,
+    announce,
+    reserve,
+    release,
+};
+inline constexpr std::size_t redis_script_count = 16;
+
+/// A content of no more bytes comes with its task; another one is read in pieces.
+inline constexpr std::size_t redis_inline_bytes = 4096;
+
+/// Before each of them. Words that follow the server's name and the channels' prefix are numbered from 3 on.
+inline constexpr std::string_view redis_common = R"lua(
+local P, me, C = KEYS[1], ARGV[1], ARGV[2]
+local call = redis.call
+local function pad(n) return string.rep('0', 20 - #n) .. n end
+local function owns(node, epoch)
+  local o = call('HMGET', P .. 'n:' .. node, 'server', 'epoch')
+  return o[1] == me and o[2] == epoch
+end
+local function use(id, times) call('HINCRBY', P .. 'c:' .. id, 'refs', times or 1) end
+local function drop(id, times)
+  local c = P .. 'c:' .. id
+  if call('EXISTS', c) == 0 or call('HINCRBY', c, 'refs', -(times or 1)) > 0 then return end
+  local v = call('HMGET', c, 'size', 'of')
+  if v[1] ~= '0' then call('HINCRBY', P .. 'bytes', v[2], '-' .. v[1]) end
+  call('UNLINK', c)
+end
+local function room(of, size, most)
+  if call('HINCRBY', P .. 'bytes', of, size) <= tonumber(most) then return true end
+  if size ~= '0' then call('HINCRBY', P .. 'bytes', of, '-' .. size) end
+  return false
+end
+-- 'ok' where the content is there, or is made of the data.
+local function keep(id, of, size, has_data, data, most)
+  local c = P .. 'c:' .. id
+  if call('EXISTS', c) == 1 then return 'ok' end
+  if has_data ~= '1' then return 'gone' end
+  if not room(of, size, most) then return 'full' end
+  call('HSET', c, 'size', size, 'of', of, 'refs', 0, '0', data)
+  return 'ok'
+end
+-- What a reader needs of a content. One that it will read in pieces, it holds.
+local function open(id)
+  if not id or id == '' then return false end
+  local c = P .. 'c:' .. id
+  local size = call('HGET', c, 'size')
+  if not size then return {id, '0', false, '0'} end
+  if tonumber(size) <= 4096 then return {id, size, call('HGET', c, '0'), '0'} end
+  use(id)
+  call('HINCRBY', P .. 'u:' .. me, id, 1)
+  return {id, size, false, call('HGET', c, 'chunk')}
+end
+local function notify(node)
+  local owner = call('HGET', P .. 'n:' .. node, 'server')
+  if not owner or call('EXISTS', P .. 'alive:' .. owner) == 0 then return 0 end
+  call('PUBLISH', C .. 'to:' .. owner, 'tasks ' .. node)
+  return 1
+end
+local function settle(node, order)
+  local t = P .. 't:' .. node .. ':' .. order
+  local v = call('HMGET', t, 'content', 'reply', 'request')
+  if v[1] then drop(v[1]) end
+  if v[2] then drop(v[2]) end
+  if v[3] and v[3] ~= '' and call('HGET', P .. 'r:' .. node, v[3]) == order then call('HDEL', P .. 'r:' .. node, v[3]) end
+  call('DEL', t)
+  call('ZREM', P .. 'o:' .. node, order)
+  call('SREM', P .. 'w:' .. node, order)
+end
+local function place() return pad(string.format('%.0f', call('INCR', P .. 'places'))) end
+local function lines(key)
+  local out, all = {}, call('HGETALL', key)
+  for i = 1, #all, 2 do out[#out + 1] = {all[i], all[i + 1]} end
+  return out
+end
+)lua";
+
+/// In the order of `redis_script`.
+inline constexpr std::array<std::string_view, redis_script_count> redis_bodies{
+    // hello: token, lease, forget_after, format. A new life of this server's begins.
+    R"lua(
+local format = call('GET', P .. 'format')
+if format and format ~= ARGV[6] then return {'format', format} end
+call('SET', P .. 'format', ARGV[6])
+if call('GET', P .. 'known:' .. me) ~= ARGV[3] then
+  for _, held in ipairs(lines(P .. 'u:' .. me)) do drop(held[1], tonumber(held[2])) end
+  call('DEL', P .. 'u:' .. me)
+end
+call('SET', P .. 'alive:' .. me, ARGV[3], 'PX', ARGV[4])
+call('SET', P .. 'known:' .. me, ARGV[3], 'PX', ARGV[5])
+call('SADD', P .. 'servers', me)
+return {'ok', call('SMEMBERS', P .. 'nodes')}
+)lua",
+    // beat: token, lease, forget_after. This server is there; what of others is not there any more is taken over, some of it at a time.
+    R"lua(
+local alive = call('GET', P .. 'alive:' .. me)
+if not alive then alive = call('GET', P .. 'known:' .. me) end
+if alive and alive ~= ARGV[3] then return {'replaced'} end
+local forgotten = 1 - call('EXISTS', P .. 'known:' .. me)
+call('SET', P .. 'alive:' .. me, ARGV[3], 'PX', ARGV[4])
+call('SET', P .. 'known:' .. me, ARGV[3], 'PX', ARGV[5])
+call('SADD', P .. 'servers', me)
+local free, ends = {}, 0
+for _, s in ipairs(call('SMEMBERS', P .. 'servers')) do
+  if s ~= me and call('EXISTS', P .. 'alive:' .. s) == 0 then
+    local owned = call('SRANDMEMBER', P .. 'owned:' .. s, 500)
+    for _, node in ipairs(owned) do
+      call('SMOVE', P .. 'owned:' .. s, P .. 'owned:' .. me, node)
+      call('HSET', P .. 'n:' .. node, 'server', me)
+      call('HINCRBY', P .. 'n:' .. node, 'epoch', 1)
+      free[#free + 1] = node
+    end
+    if #owned < 500 and call('EXISTS', P .. 'known:' .. s) == 0 then
+      local places = call('ZRANGE', P .. 'e:' .. s, 0, 199)
+      for _, each in ipairs(places) do
+        local was = cmsgpack.unpack(call('HGET', P .. 'eh:' .. s, each))
+        if was[8] ~= '' then
+          was[1] = '0'
+          local now = place()
+          call('ZADD', P .. 'e:' .. me, 0, now)
+          call('HSET', P .. 'eh:' .. me, now, cmsgpack.pack(was))
+          ends = 1
+        end
+        call('ZREM', P .. 'e:' .. s, each)
+        call('HDEL', P .. 'eh:' .. s, each)
+      end
+      if #places < 200 then
+        for _, held in ipairs(lines(P .. 'u:' .. s)) do drop(held[1], tonumber(held[2])) end
+        call('DEL', P .. 'u:' .. s, P .. 'p:' .. s)
+        call('SREM', P .. 'servers', s)
+      end
+    end
+  end
+end
+return {'ok', free, ends, forgotten}
+)lua",
+    // leave: token.
+    R"lua(
+if call('GET', P .. 'alive:' .. me) ~= ARGV[3] then return {'ok'} end
+call('DEL', P .. 'alive:' .. me)
+call('PUBLISH', C .. 'all', 'left')
+return {'ok'}
+)lua",
+    // acquire: node.
+    R"lua(
+local node = ARGV[3]
+local n = P .. 'n:' .. node
+call('SADD', P .. 'nodes', node)
+local before = call('HGET', n, 'server')
+if before ~= me then
+  if before then
+    call('SREM', P .. 'owned:' .. before, node)
+    call('PUBLISH', C .. 'to:' .. before, 'lost ' .. node)
+  end
+  call('SADD', P .. 'owned:' .. me, node)
+end
+call('HSET', n, 'server', me)
+call('HINCRBY', n, 'epoch', 1)
+return {'ok', call('HGET', n, 'epoch'), call('ZRANGE', P .. 's:' .. node, 0, -1)}
+)lua",
+    // fetch: node, epoch, after, with changed ones. Some of the tasks; where there are more, the last order is not the last.
+    R"lua(
+local node, after = ARGV[3], ARGV[5]
+if not owns(node, ARGV[4]) then return {'lost'} end
+local orders = call('ZRANGEBYLEX', P .. 'o:' .. node, '(' .. after, '+', 'LIMIT', 0, 200)
+local more = #orders == 200 and 1 or 0
+if ARGV[6] == '1' then
+  for _, each in ipairs(call('SMEMBERS', P .. 'w:' .. node)) do
+    if each <= after then orders[#orders + 1] = each end
+  end
+end
+local out = {}
+for _, order in ipairs(orders) do
+  local v = call('HMGET', P .. 't:' .. node .. ':' .. order, 'id', 'urgent', 'request', 'wants', 'attempts', 'taken',
+                 'accepted', 'expires', 'until', 'withdrawn', 'content', 'reply', 'number')
+  v[11], v[12] = open(v[11]), open(v[12])
+  v[14] = order
+  out[#out + 1] = v
+end
+return {'ok', more, out}
+)lua",
+    // append: node, epoch, order, id, urgent, request, wants, attempts, taken, accepted, expires, content or reply, number; content: id, size, has_data, data, most
+    R"lua(
+local node, order = ARGV[3], ARGV[5]
+if not owns(node, ARGV[4]) then return {'lost'} end
+local t = P .. 't:' .. node .. ':' .. order
+if call('EXISTS', t) == 1 then return {'ok'} end
+local kept = keep(ARGV[16], ARGV[14] == 'reply' and 'r' or 't', ARGV[17], ARGV[18], ARGV[20], ARGV[19])
+if kept ~= 'ok' then return {kept} end
+use(ARGV[16])
+call('HSET', t, 'id', ARGV[6], 'urgent', ARGV[7], 'request', ARGV[8], 'wants', ARGV[9], 'attempts', ARGV[10], 'taken', ARGV[11],
+     'accepted', ARGV[12], 'expires', ARGV[13], ARGV[14], ARGV[16], 'number', ARGV[15])
+call('ZADD', P .. 'o:' .. node, 0, order)
+if order > pad(call('HGET', P .. 'n:' .. node, 'last') or '0') then
+  call('HSET', P .. 'n:' .. node, 'last', (string.gsub(order, '^0+', '')))
+end
+return {'ok', tonumber(ARGV[17]) > 4096 and open(ARGV[16])}
+)lua",
+    // update: node, epoch, order, attempts, taken, has_reply, number; content: id, size, has_data, data, most
+    R"lua(
+local node, order = ARGV[3], ARGV[5]
+if not owns(node, ARGV[4]) then return {'lost'} end
+local t = P .. 't:' .. node .. ':' .. order
+if call('EXISTS', t) == 0 then return {'ok'} end
+if ARGV[8] == '1' then
+  local kept = keep(ARGV[10], 'r', ARGV[11], ARGV[12], ARGV[14], ARGV[13])
+  if kept ~= 'ok' then return {kept} end
+  use(ARGV[10])
+  local before = call('HGET', t, 'reply')
+  call('HSET', t, 'reply', ARGV[10], 'number', ARGV[9])
+  if before then drop(before) end
+end
+call('HSET', t, 'attempts', ARGV[6], 'taken', ARGV[7])
+if ARGV[7] == '1' then
+  local content = call('HGET', t, 'content')
+  if content then
+    call('HDEL', t, 'content')
+    drop(content)
+  end
+end
+return {'ok'}
+)lua",
+    // settle: node, epoch, order.
+    R"lua(
+if not owns(ARGV[3], ARGV[4]) then return {'lost'} end
+settle(ARGV[3], ARGV[5])
+return {'ok'}
+)lua",
+    // post: node, id, urgent, request, wants, accepted, expires, until; content: id, size, has_data, data, most
+    R"lua(
+local node, id, request, wants, til = ARGV[3], ARGV[4], ARGV[6], ARGV[7], ARGV[10]
+local n, p = P .. 'n:' .. node, P .. 'p:' .. me
+if call('EXISTS', n) == 0 then return {'unknown'} end
+if call('HEXISTS', p, id) == 1 then return {'ok', notify(node)} end
+local asker = 'a:' .. pad(id) .. me
+local open_one = request ~= '' and call('HGET', P .. 'r:' .. node, request)
+if open_one then
+  local t = P .. 't:' .. node .. ':' .. open_one
+  call('HSET', t, asker, 1)
+  if wants == '1' then
+    local is = call('HMGET', t, 'wants', 'until')
+    if is[1] ~= '1' or pad(til) > pad(is[2]) then call('HSET', t, 'wants', '1', 'until', til) end
+  end
+  call('SADD', P .. 'w:' .. node, open_one)
+  call('HSET', p, id, open_one .. node)
+  return {'ok', notify(node)}
+end
+local kept = keep(ARGV[11], 't', ARGV[12], ARGV[13], ARGV[15], ARGV[14])
+if kept ~= 'ok' then return {kept} end
+use(ARGV[11])
+call('HINCRBY', n, 'last', 1)
+local order = pad(call('HGET', n, 'last'))
+call('HSET', P .. 't:' .. node .. ':' .. order, 'id', id, 'urgent', ARGV[5], 'request', request, 'wants', wants,
+     'attempts', '0', 'taken', '0', 'accepted', ARGV[8], 'expires', ARGV[9], 'until', til, 'content', ARGV[11], 'number', '0',
+     asker, 1)
+call('ZADD', P .. 'o:' .. node, 0, order)
+if request ~= '' then call('HSET', P .. 'r:' .. node, request, order) end
+call('HSET', p, id, order .. node)
+return {'ok', notify(node)}
+)lua",
+    // withdraw: node, id.
+    R"lua(
+local order = call('HGET', P .. 'p:' .. me, ARGV[4])
+if not order then return {'ok'} end
+order = string.sub(order, 1, 20)
+local t = P .. 't:' .. ARGV[3] .. ':' .. order
+if call('EXISTS', t) == 0 then return {'ok'} end
+call('HSET', t, 'withdrawn', '1')
+call('SADD', P .. 'w:' .. ARGV[3], order)
+return {'ok', notify(ARGV[3])}
+)lua",
+    // end: node, epoch, order or 0s, kind, code, text, attempts, request, number, has_reply; content: id, size, has_data, data, most
+    R"lua(
+local node, order, number, has_reply = ARGV[3], ARGV[5], ARGV[11], ARGV[12] == '1'
+if not owns(node, ARGV[4]) then return {'lost'} end
+local is_task = order ~= '00000000000000000000'
+local t, s = P .. 't:' .. node .. ':' .. order, P .. 's:' .. node
+if is_task and call('EXISTS', t) == 0 then return {'ok'} end
+if has_reply and number ~= '0' and call('ZSCORE', s, number) then has_reply = false end
+if not is_task and not has_reply then return {'ok'} end
+local content = ''
+if has_reply then
+  content = ARGV[13]
+  local kept = keep(content, 'r', ARGV[14], ARGV[15], ARGV[17], ARGV[16])
+  if kept ~= 'ok' then return {kept} end
+  use(content)
+  if number ~= '0' then
+    call('ZADD', s, call('INCR', P .. 'places'), number)
+    call('ZREMRANGEBYRANK', s, 0, -1025)
+  end
+end
+local function tell(server, id)
+  if call('EXISTS', P .. 'known:' .. server) == 0 then
+    if content == '' then return end
+    server, id = me, '0'
+  end
+  local at = place()
+  call('ZADD', P .. 'e:' .. server, 0, at)
+  call('HSET', P .. 'eh:' .. server, at,
+       cmsgpack.pack({id, node, ARGV[10], ARGV[6], ARGV[7], ARGV[8], ARGV[9], content, number}))
+  if content ~= '' then use(content) end
+  call('PUBLISH', C .. 'to:' .. server, 'ends')
+end
+if is_task then
+  for _, field in ipairs(call('HKEYS', t)) do
+    if string.sub(field, 1, 2) == 'a:' then
+      tell(string.sub(field, 23), (string.gsub(string.sub(field, 3, 22), '^0+', '')))
+    end
+  end
+  settle(node, order)
+else
+  tell(me, '0')
+end
+if content ~= '' then drop(content) end
+return {'ok'}
+)lua",
+    // ends: after. Some of them.
+    R"lua(
+local places = call('ZRANGEBYLEX', P .. 'e:' .. me, '(' .. ARGV[3], '+', 'LIMIT', 0, 200)
+local out = {}
+for _, each in ipairs(places) do
+  local v = cmsgpack.unpack(call('HGET', P .. 'eh:' .. me, each))
+  v[8] = open(v[8])
+  v[10] = each
+  out[#out + 1] = v
+end
+return {'ok', #places == 200 and 1 or 0, out}
+)lua",
+    // acknowledge: place.
+    R"lua(
+local was = call('HGET', P .. 'eh:' .. me, ARGV[3])
+if not was then return {'ok'} end
+was = cmsgpack.unpack(was)
+if was[8] ~= '' then drop(was[8]) end
+call('HDEL', P .. 'p:' .. me, was[1])
+call('ZREM', P .. 'e:' .. me, ARGV[3])
+call('HDEL', P .. 'eh:' .. me, ARGV[3])
+return {'ok'}
+)lua",
+    // announce: node, epoch, status, since.
+    R"lua(
+if not owns(ARGV[3], ARGV[4]) then return {'lost'} end
+call('HSET', P .. 'n:' .. ARGV[3], 'status', ARGV[5], 'since', ARGV[6])
+call('PUBLISH', C .. 'all', 'seen ' .. ARGV[5] .. ' ' .. ARGV[6] .. ' ' .. #me .. ' ' .. me .. ARGV[3])
+return {'ok'}
+)lua",
+    // reserve: content, of, size, most, chunk. Room for a content that is about to be written.
+    R"lua(
+local c = P .. 'c:' .. ARGV[3]
+if call('EXISTS', c) == 1 then return {'ok'} end
+if not room(ARGV[4], ARGV[5], ARGV[6]) then return {'full'} end
+call('HSET', c, 'size', ARGV[5], 'of', ARGV[4], 'refs', 1, 'chunk', ARGV[7])
+call('HSET', P .. 'u:' .. me, ARGV[3], 1)
+return {'ok'}
+)lua",
+    // release: content. This server holds it once less.
+    R"lua(
+local u = P .. 'u:' .. me
+local held = tonumber(call('HGET', u, ARGV[3]) or '0')
+if held <= 0 then return {'ok'} end
+if held == 1 then call('HDEL', u, ARGV[3]) else call('HSET', u, ARGV[3], held - 1) end
+drop(ARGV[3])
+return {'ok'}
+)lua",
+};
+
+}  // namespace ferry::detail
