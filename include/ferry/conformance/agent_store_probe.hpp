@@ -1,53 +1,29 @@
-// An agent store under test: its operations as calls that wait, and what a journal's records are compared by. The tests
-// themselves are in the suites.
+// An agent store under test: its operations as calls that wait. The tests themselves are in the suites.
 #pragma once
 
 #include <ferry/agent_store.hpp>
 #include <ferry/conformance/awaited.hpp>
 #include <ferry/conformance/model_of.hpp>
+#include <ferry/conformance/store_probe.hpp>
 #include <ferry/error.hpp>
-#include <ferry/payload.hpp>
 
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <functional>
 #include <memory>
-#include <mutex>
-#include <optional>
-#include <ostream>
 #include <string>
 #include <utility>
-#include <vector>
 
 namespace ferry::conformance {
 
-/// How a write ended, in a form that a failure's text can show. Equal to its `errc`.
-struct ended {
-    errc code;
-
-    friend bool operator==(const ended& a, errc b) { return a.code == b; }
-    friend std::ostream& operator<<(std::ostream& out, const ended& e) { return out << to_string(e.code); }
-};
-
-/// One store, made by its `model_of`, whose every `done` is counted. All members may be called from several threads.
+/// One store, whose every `done` is counted. The operations may be called from several threads.
 template <class Store>
-class agent_store_probe {
+class agent_store_calls : public store_probe {
     static_assert(agent_store<Store>, "the suite runs over an agent store: see ferry/agent_store.hpp");
 
 public:
-    agent_store_probe() { reopen(); }
-
-    /// Lets the store go, and makes another one by the same `model_of`.
-    void reopen() {
-        store_.reset();
-        store_.reset(new Store(models_.make()));
-    }
-
     // --- operations that are only begun ------------------------------------------------------------------------------
 
     awaited<acquired_journal> begin_acquire(const std::string& node) {
@@ -89,118 +65,35 @@ public:
         return code(begin_settle(node, owner, order));
     }
 
-    ended code(const awaited<store_status>& operation) {
-        const auto out = wait(operation);
-        return {out ? out->code : errc::cancelled};
-    }
-
-    /// After one that never came, the others are given no more time.
-    template <class Result>
-    std::optional<Result> wait(const awaited<Result>& operation) {
-        auto out = operation.get(gave_up_ ? std::chrono::milliseconds(0) : patience());
-        if (!out && !gave_up_.exchange(true)) {
-            ADD_FAILURE() << "done was not called within " << patience().count() << " ms";
-        }
-        return out;
-    }
-
     static std::chrono::milliseconds patience() { return detail::patience_of<Store>(); }
 
     /// Lets the store go; each `done` must have been called once by then.
     void finish() {
         store_.reset();
-        const std::lock_guard lock(mutex_);
-        for (const auto& [what, calls] : counts_)
-            EXPECT_EQ(calls(), 1) << "calls of the done of an operation: " << what;
-        counts_.clear();
+        expect_all_ended();
     }
 
-    // --- records -------------------------------------------------------------------------------------------------------
+protected:
+    agent_store_calls() : store_probe(patience()) {}
+    ~agent_store_calls() = default;
 
-    /// A part of a record's content, from memory or a source; a failure where it can't be read.
-    std::string read(const payload& from, std::uint64_t offset, std::uint64_t length) {
-        awaited<range_result> range;
-        from.read(offset, length, range.done());
-        const auto out = wait(range);
-        if (!out) return "never came";
-        EXPECT_EQ(out->code, errc::ok) << "reading the content: " << out->text;
-        if (out->code != errc::ok || !out->data.in_memory()) return "not in memory";
-        return std::string(out->data.flatten().view());
-    }
-    std::string read(const task_record& task) {
-        if (task.content) return read(*task.content, 0, task.content->size());
-        ADD_FAILURE() << "task " << task.order << " has no content";
-        return "no content";
-    }
+    std::unique_ptr<Store> store_;
+};
 
-    /// Checks every field. Times may be cut off below the microsecond; of what is taken, the content may be gone.
-    void expect_same(const task_record& is, const task_record& should_be) {
-        SCOPED_TRACE("task " + std::to_string(should_be.order));
-        const auto micros = [](auto time) {
-            return std::chrono::floor<std::chrono::microseconds>(time).time_since_epoch();
-        };
-        EXPECT_EQ(is.order, should_be.order);
-        EXPECT_EQ(is.id, should_be.id);
-        EXPECT_EQ(is.urgent, should_be.urgent);
-        EXPECT_EQ(is.request_id, should_be.request_id);
-        EXPECT_EQ(is.wants_reply, should_be.wants_reply);
-        EXPECT_EQ(is.attempts, should_be.attempts);
-        EXPECT_EQ(is.taken, should_be.taken);
-        EXPECT_EQ(micros(is.accepted).count(), micros(should_be.accepted).count()) << "accepted";
-        EXPECT_EQ(micros(is.expires).count(), micros(should_be.expires).count()) << "expires";
-        ASSERT_EQ(is.reply == nullptr, should_be.reply == nullptr) << "the reply";
-        if (is.reply) {
-            EXPECT_EQ(is.reply_number, should_be.reply_number);
-            EXPECT_TRUE(read(*is.reply, 0, is.reply->size()) == read(*should_be.reply, 0, should_be.reply->size()));
-        }
-        if (should_be.taken && !is.content) return;
-        EXPECT_TRUE(read(is) == read(should_be)) << "the content is another";
-    }
-    void expect_same(const std::vector<task_record>& are, const std::vector<task_record>& should_be) {
-        ASSERT_EQ(are.size(), should_be.size()) << "open tasks";
-        for (std::size_t i = 0; i < are.size(); ++i) expect_same(are[i], should_be[i]);
+/// One store at a time, made by its `model_of`.
+template <class Store>
+class agent_store_probe : public agent_store_calls<Store> {
+public:
+    agent_store_probe() { reopen(); }
+
+    /// Lets the store go, and makes another one by the same `model_of`.
+    void reopen() {
+        this->store_.reset();
+        this->store_.reset(new Store(models_.make()));
     }
 
 private:
-    template <class Result, class Begin>
-    awaited<Result> begun(const char* what, Begin&& begin) {
-        awaited<Result> out;
-        {
-            const std::lock_guard lock(mutex_);
-            counts_.emplace_back(what, [out] { return out.calls(); });
-        }
-        try {
-            std::forward<Begin>(begin)(out.done());
-        } catch (const std::exception& e) {
-            gave_up_ = true;
-            ADD_FAILURE() << what << " threw: " << e.what();
-        }
-        return out;
-    }
-
     model_of<Store> models_;
-    std::unique_ptr<Store> store_;
-    std::atomic<bool> gave_up_{false};
-    std::mutex mutex_;
-    std::vector<std::pair<const char*, std::function<int()>>> counts_;
 };
-
-/// A task with every field in use, different for each `order`.
-inline task_record some_task(std::uint64_t order) {
-    const auto number = std::to_string(order);
-    task_record out;
-    out.order = order;
-    out.id = order * 0x9e3779b97f4a7c15U;  // of all 64 bits
-    out.urgent = order % 5 == 1;
-    out.request_id = order % 3 == 0 ? "" : "request " + number;
-    out.wants_reply = order % 2 == 0;
-    out.content = std::make_shared<const payload>(bytes::copy("the content of " + number));
-    out.attempts = static_cast<int>(order % 4);
-    out.taken = order % 4 == 2;
-    out.accepted =
-        std::chrono::system_clock::time_point(std::chrono::microseconds(1'709'208'000'123'456 + order % 1'000'000));
-    out.expires = out.accepted + std::chrono::hours(24);
-    return out;
-}
 
 }  // namespace ferry::conformance
