@@ -9,18 +9,25 @@
 // A poll carries one task, without being `leased` and `held`: it is `unconfirmed` until the node's next poll. That comes over
 // the same connection where the node has the task. Over another one, or where none comes, the delivery has failed.
 //
+// Where several servers share the store, a core has two halves that meet in it alone: one owns the journals of nodes, and knows
+// no senders; the other one posts what its senders send, to any node's journal, and waits for the ends.
+//
 // Here is what each event sets going. The rules are in parts, each built upon those before it:
 // `detail/dispatch_nodes.hpp` (who is there), `detail/dispatch_tasks.hpp` (what is owed, and what is told),
 // `detail/dispatch_journal.hpp` (what the store has), `detail/dispatch_replies.hpp` (what was answered),
-// `detail/dispatch_queue.hpp` (what waits), `detail/dispatch_polls.hpp` and `detail/dispatch_streams.hpp` (the two ways to a node).
+// `detail/dispatch_queue.hpp` (what waits), `detail/dispatch_polls.hpp` and `detail/dispatch_streams.hpp` (the two ways to a
+// node); and of a shared store `detail/dispatch_sharing.hpp` (whose journals are this server's) and
+// `detail/dispatch_asking.hpp` (what its senders have posted).
 #pragma once
 
 #include <ferry/chunk.hpp>
+#include <ferry/detail/dispatch_asking.hpp>
 #include <ferry/detail/dispatch_journal.hpp>
 #include <ferry/detail/dispatch_nodes.hpp>
 #include <ferry/detail/dispatch_polls.hpp>
 #include <ferry/detail/dispatch_queue.hpp>
 #include <ferry/detail/dispatch_replies.hpp>
+#include <ferry/detail/dispatch_sharing.hpp>
 #include <ferry/detail/dispatch_state.hpp>
 #include <ferry/detail/dispatch_streams.hpp>
 #include <ferry/detail/dispatch_tasks.hpp>
@@ -37,12 +44,15 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <type_traits>
+#include <unordered_set>
 #include <utility>
 
 namespace ferry {
 
 /// The core. `Types` names what it only hands through: `call` (a poll or a stream; default-constructed it is none, and comparable),
-/// `reply_call`, `ticket` (a sender's interest) and `reply`; and what it uses: `retry` and `chunk_size`.
+/// `reply_call`, `ticket` (a sender's interest) and `reply`; and what it uses: `retry` and `chunk_size`. With
+/// `static constexpr bool is_shared = true` its store is one that several servers share.
 ///
 /// `step(event, now, sink)` calls `sink(effect)` for each effect, in order. The sink must not call `step` before it has
 /// returned. Effects hold references into the core where they hold a reference: use them before the step ends. What the core has
@@ -79,12 +89,15 @@ public:
             return refuse(outcome_kind::node_unknown, errc::node_unknown, "node " + e.node + " has never polled");
         }
         node& n = *known;
-        if (task* same = n.request(e.request_id)) {
-            join(*same, e, now, sink);
-            journal_.load_for_sender(*same, sink);
-            return same->key;
+        task* const same = n.request(e.request_id);
+        if constexpr (!shared) {
+            if (same) {
+                join(*same, e, now, sink);
+                journal_.load_for_sender(*same, sink);
+                return same->key;
+            }
         }
-        if (n.status == node_status::disconnected && !e.keep_while_disconnected) {
+        if (n.status == node_status::disconnected && !e.keep_while_disconnected && !same) {
             return refuse(outcome_kind::node_disconnected, errc::node_disconnected,
                           "node " + e.node + " is DISCONNECTED");
         }
@@ -96,20 +109,11 @@ public:
         if (auto full = what_is_full(n, size); !full.empty()) {
             return refuse(outcome_kind::queue_full, errc::queue_full, std::move(full));
         }
-        task& t = tasks_.add(n, now.steady);
-        t.record.request_id = std::move(e.request_id);
-        t.label = std::move(e.label);
-        t.record.content = std::move(e.content);
-        t.record.urgent = e.urgent;
-        t.record.accepted = now.system;
-        t.record.expires = detail::later(now.system, e.expires_after);
-        t.expires = detail::later(now.steady, e.expires_after);
-        n.enter_lane(t);
-        n.open_request(t);
-        join(t, e, now, sink);
-        nodes_.arm(n, t.expires, sink);
-        journal_.store(n, t, sink);
-        return t.key;
+        if constexpr (shared) {
+            return asking_.post(n, std::move(e), now, sink);
+        } else {
+            return add(n, std::move(e), now, sink);
+        }
     }
 
     template <class Sink>
@@ -203,9 +207,16 @@ public:
         node* const from = nodes_.find(e.from);
         if (!from) return refuse_stranger(std::move(e.call), e.from, sink);
         if (replies_.known(*from, e.call, e.number, sink)) return;
+        if constexpr (shared) {
+            if (asking_.is_forwarding(e.call, *from, e.number)) return;
+        }
         const node* to = nodes_.find(e.task.node);
         const std::string full = to ? what_is_full(*to, e.task.content->size()) : std::string();
-        if (full.empty()) {
+        if constexpr (shared) {
+            const task_key posted = full.empty() ? step(std::move(e.task), now, sink) : task_key{0};
+            if (posted != 0) return asking_.is_forwarded(posted, std::move(e.call), *from, e.number);
+            if (full.empty()) replies_.remember(*from, e.number);
+        } else if (full.empty()) {
             replies_.remember(*from, e.number);
             step(std::move(e.task), now, sink);
         }
@@ -214,30 +225,47 @@ public:
 
     template <class Sink>
     void step(const events::unclaimed_handled& e, instant, Sink&& sink) {
-        replies_.handled(e.key, sink);
+        if constexpr (shared) {
+            asking_.handled(e.key, sink);
+        } else {
+            replies_.handled(e.key, sink);
+        }
         check_drained(sink);
     }
 
     template <class Sink>
     void step(const events::unclaimed_unwanted& e, instant, Sink&& sink) {
-        replies_.unwanted(e.key, sink);
+        if constexpr (shared) {
+            asking_.handled(e.key, sink);
+        } else {
+            replies_.unwanted(e.key, sink);
+        }
         check_drained(sink);
     }
 
     template <class Sink>
     void step(const events::reply_handled& e, instant, Sink&& sink) {
-        journal_.handled(e.key, sink);
+        if constexpr (shared) {
+            asking_.handled(e.key, sink);
+        } else {
+            journal_.handled(e.key, sink);
+        }
         check_drained(sink);
     }
 
     template <class Sink>
     void step(events::reply_loaded<reply>&& e, instant, Sink&& sink) {
-        replies_.loaded(std::move(e), sink);
+        if constexpr (shared) {
+            asking_.loaded(std::move(e), sink);
+        } else {
+            replies_.loaded(std::move(e), sink);
+        }
         check_drained(sink);
     }
 
     template <class Sink>
     void step(events::withdrawn e, instant now, Sink&& sink) {
+        if constexpr (shared) return asking_.withdraw(e.key, sink);
         task* t = tasks_.find(e.key);
         if (!t || t->is_over()) return;
         node& n = *t->owner;
@@ -251,9 +279,18 @@ public:
 
     template <class Sink>
     void step(events::store_done e, instant now, Sink&& sink) {
+        if constexpr (shared) {
+            if (asking_.stored(e, sink)) return check_drained(sink);
+        }
         task* t = tasks_.find(e.key);
         if (!t) return;
         node& n = *t->owner;
+        if constexpr (shared) {
+            if (e.status.code != errc::ok) {
+                sharing_.lose(n, e.status, now, sink);
+                return check_drained(sink);
+            }
+        }
         if (journal_.done(*t, e.status, now, sink)) leased(*t, now, sink);
         pump(n, now, sink);
         check_drained(sink);
@@ -263,10 +300,11 @@ public:
     void step(events::journal_acquired&& e, instant now, Sink&& sink) {
         node* n = nodes_.find(e.node);
         if (!n || !journal_.acquired(*n)) return;
+        auto& keeper = journal_keeper();
         if (const auto& status = e.journal.status; status.code == errc::ok) {
-            journal_.take_over(*n, std::move(e.journal), now, sink);
+            keeper.take_over(*n, std::move(e.journal), now, sink);
         } else {
-            journal_.give_up(*n, status, now, sink);
+            keeper.give_up(*n, status, now, sink);
         }
         replies_.take_early(*n, now, sink);
         streams_.reconcile(*n, now, sink);
@@ -280,28 +318,101 @@ public:
         for (const auto& id : e.ids) {
             node* n = nodes_.find(id);
             if (!n && (n = nodes_.add(id, sink))) n->since = now.system;
-            if (n && !stopping_) journal_.acquire(*n, sink);
+            if (n && !stopping_) acquire(*n, sink);
         }
     }
+
+    // --- of a store that several servers share -------------------------------------------------------------------------
+
+    template <class Sink>
+    void step(events::ends_waiting, instant, Sink&& sink) {
+        asking_.fetch(sink);
+    }
+
+    template <class Sink>
+    void step(events::ends_fetched&& e, instant now, Sink&& sink) {
+        if (is_at_end_) return;
+        asking_.fetched(e.ends, now, sink);
+        check_drained(sink);
+    }
+
+    template <class Sink>
+    void step(const events::task_gone& e, instant, Sink&& sink) {
+        asking_.gone(e.id, sink);
+        check_drained(sink);
+    }
+
+    template <class Sink>
+    void step(const events::tasks_waiting& e, instant, Sink&& sink) {
+        node* n = nodes_.find(e.node);
+        if (n && !is_at_end_) sharing_.fetch(*n, sink);
+    }
+
+    template <class Sink>
+    void step(events::tasks_fetched&& e, instant now, Sink&& sink) {
+        node* n = nodes_.find(e.node);
+        if (!n || is_at_end_) return;
+        sharing_.fetched(*n, e.owner, e.journal, now, sink);
+        pump(*n, now, sink);
+        check_drained(sink);
+    }
+
+    template <class Sink>
+    void step(const events::journal_free& e, instant now, Sink&& sink) {
+        node* n = nodes_.find(e.node);
+        if (stopping_ || (!n && !(n = nodes_.add(e.node, sink)))) return;
+        if (n->owned) sharing_.lose(*n, {errc::ownership_lost, "this server was taken for dead"}, now, sink);
+        acquire(*n, sink);
+    }
+
+    template <class Sink>
+    void step(events::node_seen&& e, instant, Sink&& sink) {
+        node* n = nodes_.find(e.what.id);
+        if (n || (n = nodes_.add(e.what.id, sink))) sharing_.seen(*n, std::move(e.what), sink);
+    }
+
+    template <class Sink>
+    void step(events::store_back, instant, Sink&& sink) {
+        if (is_at_end_) return;
+        asking_.fetch(sink);
+        for (auto& [id, n] : nodes_) {
+            if (n.owned || n.acquiring) sharing_.fetch(n, sink);
+        }
+    }
+
+    /// What the others are to be told of the node; nothing where its journal is not this server's.
+    std::optional<std::pair<epoch, seen_node>> owned_node(const std::string& id) const {
+        const auto* n = nodes_.find(id);
+        if (!n || !n->owned) return std::nullopt;
+        return std::pair{n->owner, seen_node{id, n->status, n->since}};
+    }
+
+    // --- time, beginning and end ---------------------------------------------------------------------------------------
 
     template <class Sink>
     void step(events::time_passed, instant now, Sink&& sink) {
         nodes_.wake(
             now.steady, [&](node& n) { look_after(n, now, sink); }, sink);
+        if constexpr (shared) asking_.time_passed(now, sink);
         check_drained(sink);
     }
 
     /// Users' functions may be called from now on with what was left by an earlier server.
     template <class Sink>
     void step(events::serving, instant, Sink&& sink) {
-        if (!stopping_) journal_.let_load(true, sink);
+        if (stopping_) return;
+        if constexpr (shared) {
+            asking_.serve(sink);
+        } else {
+            journal_.let_load(true, sink);
+        }
     }
 
     /// No new polls or tasks; what is being carried may finish. `drained` tells when nothing is under way.
     template <class Sink>
     void step(events::stop_requested, instant now, Sink&& sink) {
         stopping_ = true;
-        journal_.let_load(false, sink);
+        leave_unclaimed(sink);
         for (auto& [id, n] : nodes_) {
             streams_.leaving(n);
             if (!n.session) nodes_.release_parked(n, errc::stopped, stopping_text, now, sink);
@@ -313,7 +424,7 @@ public:
     template <class Sink>
     void step(events::stop_forced, instant now, Sink&& sink) {
         stopping_ = is_at_end_ = true;
-        journal_.let_load(false, sink);
+        leave_unclaimed(sink);
         for (auto& [id, n] : nodes_) {
             if (n.carried) {
                 sink(effects::end_poll<call>{n.carried->on, errc::stopped, stopping_text});
@@ -325,6 +436,7 @@ public:
             n.forget_tasks();
         }
         journal_.abandon(sink);
+        if constexpr (shared) asking_.abandon(sink);
         check_drained(sink);
     }
 
@@ -339,13 +451,25 @@ public:
         for (const auto& [id, n] : nodes_) take(n.info());
     }
 
-    /// Each task that has been accepted and not yet ended, of one node after another.
+    /// Each task that has been accepted and not yet ended: of the journals that are owned here, and of senders here.
     template <class Take>
     void for_each_task(Take&& take) const {
+        std::unordered_set<std::uint64_t> ids;
+        std::unordered_set<std::string> requests;
+        const auto is_new = [&](std::uint64_t id, const std::string& node, const std::string& request_id) {
+            const bool same = !request_id.empty() && !requests.insert(node + '\n' + request_id).second;
+            return ids.insert(id).second && !same;
+        };
         tasks_.for_each_open([&](const task& t) {
+            if constexpr (shared) is_new(t.record.id, *t.owner->id, t.record.request_id);
             take(pending_task{*t.owner->id, t.record.request_id, t.record.content ? t.record.content->size() : 0,
                               t.record.attempts, t.record.accepted, t.record.taken, t.record.wants_reply});
         });
+        if constexpr (shared) {
+            asking_.for_each([&](std::uint64_t id, const pending_task& each) {
+                if (is_new(id, each.node, each.request_id)) take(pending_task(each));
+            });
+        }
     }
 
     /// Attempts and age of the open task that a reply answers; nothing where there is none.
@@ -364,6 +488,9 @@ public:
     /// True where nothing is under way, after `stop_requested`, but what users' functions are at work on.
     bool quiet_but_for_handlers() const {
         if (polls_.carrying() > 0 || journal_.settling_tasks() > journal_.with_handlers()) return false;
+        if constexpr (shared) {
+            if (asking_.posting() > 0) return false;
+        }
         for (const auto& [id, n] : nodes_) {
             if (polls_.unconfirmed(n) && n.status != node_status::disconnected) return false;
             if (streams_.anything_outstanding(n)) return false;
@@ -380,6 +507,10 @@ public:
 private:
     using task = detail::dispatch_task<Types>;
     using node = detail::dispatch_node<Types>;
+
+    static constexpr bool shared = detail::is_shared<Types>;
+    template <class Part>
+    using where_shared = std::conditional_t<shared, Part, detail::nothing>;
 
     static inline const std::string stopping_text = "the server is stopping";
 
@@ -416,8 +547,48 @@ private:
         }
         const call older = nodes_.poll_opened(*n, std::move(e.call), e.connection, now, sink);
         if (older != call{}) polls_.supersede(*n, older, now, sink);
-        journal_.acquire(*n, sink);
+        acquire(*n, sink);
         return n;
+    }
+
+    template <class Sink>
+    void acquire(node& n, Sink& sink) {
+        journal_keeper().acquire(n, sink);
+    }
+    auto& journal_keeper() {
+        if constexpr (shared) {
+            return sharing_;
+        } else {
+            return journal_;
+        }
+    }
+
+    /// Of replies that nobody waits for, no more are handed over.
+    template <class Sink>
+    void leave_unclaimed(Sink& sink) {
+        if constexpr (shared) {
+            asking_.leave_unclaimed();
+        } else {
+            journal_.let_load(false, sink);
+        }
+    }
+
+    template <class Sink>
+    task_key add(node& n, events::submitted<ticket>&& e, instant now, Sink& sink) {
+        task& t = tasks_.add(n, now.steady);
+        t.record.request_id = std::move(e.request_id);
+        t.label = std::move(e.label);
+        t.record.content = std::move(e.content);
+        t.record.urgent = e.urgent;
+        t.record.accepted = now.system;
+        t.record.expires = detail::later(now.system, e.expires_after);
+        t.expires = detail::later(now.steady, e.expires_after);
+        n.enter_lane(t);
+        n.open_request(t);
+        join(t, e, now, sink);
+        nodes_.arm(n, t.expires, sink);
+        journal_.store(n, t, sink);
+        return t.key;
     }
 
     template <class Sink>
@@ -452,6 +623,15 @@ private:
             return whose + " is full: " + std::to_string(tasks) + " tasks, " + std::to_string(bytes) + " bytes";
         };
         const auto& all = nodes_.queued();
+        if constexpr (shared) {
+            const auto& posting = n.share;
+            if (n.queued_tasks + posting.posting_tasks >= limits_.max_queued_tasks ||
+                n.queued_bytes + posting.posting_bytes + more > limits_.max_queued_bytes) {
+                return is_full("the queue of node " + *n.id, n.queued_tasks + posting.posting_tasks,
+                               n.queued_bytes + posting.posting_bytes);
+            }
+            if (asking_.open() >= limits_.max_all_queued_tasks) return is_full("what is sent", asking_.open(), 0);
+        }
         if (n.queued_tasks >= limits_.max_queued_tasks || n.queued_bytes + more > limits_.max_queued_bytes) {
             return is_full("the queue of node " + *n.id, n.queued_tasks, n.queued_bytes);
         }
@@ -476,18 +656,24 @@ private:
         if (nodes_.has_gone(n, now, sink)) polls_.node_gone(n, now, sink);
         queue_.expire_waiting(n, now, sink);
         replies_.expire(n, now, sink);
+        if constexpr (shared) sharing_.look_after(n, now, sink);
         pump(n, now, sink);
         nodes_.arm(n, next_wake(n, now.steady), sink);
     }
 
     time_point next_wake(const node& n, time_point now) const {
-        return std::min({nodes_.next_wake(n), polls_.next_wake(n), streams_.next_wake(n), queue_.next_wake(n, now),
-                         replies_.next_wake(n)});
+        auto when = time_point::max();
+        if constexpr (shared) when = sharing_.next_wake(n);
+        return std::min({when, nodes_.next_wake(n), polls_.next_wake(n), streams_.next_wake(n),
+                         queue_.next_wake(n, now), replies_.next_wake(n)});
     }
 
     template <class Sink>
     void check_drained(Sink& sink) {
         if (!stopping_ || drained_ || journal_.with_handlers() > 0) return;
+        if constexpr (shared) {
+            if (asking_.with_handlers() > 0) return;
+        }
         if (!quiet_but_for_handlers()) return;
         drained_ = true;
         sink(effects::drained{});
@@ -501,6 +687,8 @@ private:
     detail::dispatch_queue<Types> queue_;
     detail::dispatch_polls<Types> polls_{limits_, nodes_, journal_, queue_};
     detail::dispatch_streams<Types> streams_{limits_, nodes_, journal_, queue_};
+    [[no_unique_address]] where_shared<detail::dispatch_sharing<Types>> sharing_{nodes_, tasks_, journal_, polls_};
+    [[no_unique_address]] where_shared<detail::dispatch_asking<Types>> asking_{tasks_};
     bool stopping_ = false;
     bool drained_ = false;
     bool is_at_end_ = false;  // by force

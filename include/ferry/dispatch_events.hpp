@@ -190,6 +190,38 @@ struct journal_acquired {
     const std::string& node;
     acquired_journal journal;
 };
+
+// Of a store that several servers share.
+
+/// Ends of tasks that this server has posted may have come.
+struct ends_waiting {};
+struct ends_fetched {
+    arrived_ends ends;
+};
+/// The node's journal, if it is this server's, may have changed, or may have gone to another server.
+struct tasks_waiting {
+    const std::string& node;
+};
+struct tasks_fetched {
+    const std::string& node;
+    epoch owner;
+    acquired_journal journal;
+};
+/// The node's journal is nobody's, and this server is to acquire it.
+struct journal_free {
+    const std::string& node;
+};
+/// What another server has told of a node.
+struct node_seen {
+    seen_node what;
+};
+/// The store has lost a task that was posted.
+struct task_gone {
+    std::uint64_t id;
+};
+/// The store is there again: events may have been missed.
+struct store_back {};
+
 struct time_passed {};
 /// All is set up: the handler for unclaimed replies may be called.
 struct serving {};
@@ -335,6 +367,44 @@ struct settle_task {
     std::string node;
     epoch owner;
     std::uint64_t order;
+};
+
+// Of a store that several servers share.
+
+/// Add it to the node's journal, whosever that is; `store_done` is awaited.
+struct post_task {
+    task_key key;
+    std::string node;
+    task_record task;
+};
+/// Its sender does not want it any more; `store_done` is awaited.
+struct withdraw_posted {
+    task_key key;
+    std::string node;
+    std::uint64_t id;
+};
+struct fetch_ends {
+    std::uint64_t after;
+};
+struct acknowledge_end {
+    std::uint64_t place;
+};
+struct fetch_tasks {
+    std::string node;
+    epoch owner;
+    std::uint64_t after;
+};
+/// In place of `settle_task`. Order 0: there is no task, but a reply.
+struct end_task {
+    task_key key;
+    std::string node;
+    epoch owner;
+    std::uint64_t order;
+    task_end end;
+};
+struct announce_node {
+    epoch owner;
+    seen_node what;
 };
 
 /// A node came, went to another status, or was refused.

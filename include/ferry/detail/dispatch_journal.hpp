@@ -99,6 +99,42 @@ public:
         conclude(t, sink);
     }
 
+    /// A reply to no task, of a journal that is shared: it goes to the store, and from there to whom it concerns.
+    template <class Sink>
+    void store_reply(node& n, reply_call&& from, const std::string& request_id,
+                     std::shared_ptr<const payload>&& encoded, std::uint64_t number, instant now, Sink& sink) {
+        task& t = tasks_.add(n, now.steady);
+        t.record.request_id = request_id;
+        t.record.reply = std::move(encoded);
+        t.record.reply_number = number;
+        t.answered_by.push_back(std::move(from));
+        t.state = task_state::settling;
+        t.stored = true;
+        t.how = {outcome_kind::replied, errc::ok, {}, 0};
+        ++settling_;
+        n.share.replies.insert(&t);
+        n.remember_reply(number, t.key);
+        conclude(t, sink);
+    }
+
+    /// The journal is another server's now, and so are its tasks: this server knows nothing of them any more.
+    template <class Sink>
+    void forget_all(node& n, Sink& sink) {
+        const auto tasks = std::move(n.share.tasks);
+        const auto replies = std::move(n.share.replies);
+        n.forget_tasks();
+        n.replies.reset();
+        const auto forget = [&](task& t) {
+            if (t.state == task_state::settling) --settling_;
+            tasks_.reported();
+            tasks_.release(t, sink);
+            tasks_.answer(t, errc::ownership_lost, "the node's journal was lost before it had the reply", sink);
+            tasks_.forget(t);
+        };
+        for (const auto& [order, t] : tasks) forget(*t);
+        for (task* t : replies) forget(*t);
+    }
+
     /// Reports all that is left as stopped. The store keeps what was not settled.
     template <class Sink>
     void abandon(Sink& sink) {
@@ -411,6 +447,15 @@ private:
     template <class Sink>
     void conclude(task& t, Sink& sink) {
         if (t.busy != store_op::none || t.reply_at > reply_stage::noting) return;
+        if constexpr (is_shared<Types>) {
+            tell_end(t, sink);
+        } else {
+            settle(t, sink);
+        }
+    }
+
+    template <class Sink>
+    void settle(task& t, Sink& sink) {
         node& n = *t.owner;
         if (t.reply_at == reply_stage::to_note) {
             const bool is_new = t.record.order == 0;
@@ -426,6 +471,17 @@ private:
         sink(effects::settle_task{t.key, *n.id, n.owner, t.record.order});
     }
 
+    /// Of a journal that is shared: all who have posted the task learn of its end from the store.
+    template <class Sink>
+    void tell_end(task& t, Sink& sink) {
+        if (!t.stored) return report(t, sink);
+        node& n = *t.owner;
+        begin(store_op::settle, n, t);
+        const auto& done = t.record;
+        sink(effects::end_task{
+            t.key, *n.id, n.owner, done.order, {t.how, done.request_id, done.reply, done.reply_number}});
+    }
+
     /// A task that the journal may still have is remembered, so that it is settled later and never delivered again.
     template <class Sink>
     void report(task& t, Sink& sink) {
@@ -438,11 +494,11 @@ private:
             --settling_;
             tasks_.reported();
         }
-        if (t.stored) {
-            t.owner->unsettled.push_back(&t);
-        } else {
-            tasks_.forget(t);
+        if (t.stored) return t.owner->unsettled.push_back(&t);
+        if constexpr (is_shared<Types>) {
+            t.record.order != 0 ? t.owner->share.tasks.erase(t.record.order) : t.owner->share.replies.erase(&t);
         }
+        tasks_.forget(t);
     }
 
     /// The store has the reply, or can't have it: then its node keeps it until it was handled.

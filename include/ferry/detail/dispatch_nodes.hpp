@@ -118,13 +118,29 @@ public:
     /// True where the node has just become DISCONNECTED.
     template <class Sink>
     bool has_gone(node& n, instant now, Sink& sink) {
-        if (n.status != node_status::waiting || now.steady - n.left < limits_.disconnect_after) return false;
+        if (!times_out(n) || now.steady - n.left < limits_.disconnect_after) return false;
         set_status(n, node_status::disconnected, now, sink);
         return true;
     }
 
     time_point next_wake(const node& n) const {
-        return n.status == node_status::waiting ? later(n.left, limits_.disconnect_after) : time_point::max();
+        return times_out(n) ? later(n.left, limits_.disconnect_after) : time_point::max();
+    }
+
+    // --- shared with other servers -------------------------------------------------------------------------------------
+
+    /// Another server has told of the node.
+    template <class Sink>
+    void seen(node& n, const seen_node& what, Sink& sink) {
+        n.share.is_mirrored = true;
+        change_status(n, what.status, what.since, sink);
+        n.since = what.since;
+    }
+
+    /// Tells the others of a node whose journal is this server's.
+    template <class Sink>
+    void tell_others(const node& n, Sink& sink) const {
+        if (n.owned) sink(effects::announce_node{n.owner, {*n.id, n.status, n.since}});
     }
 
     // --- wake-ups ------------------------------------------------------------------------------------------------------
@@ -151,12 +167,28 @@ private:
 
     template <class Sink>
     void set_status(node& n, node_status status, instant now, Sink& sink) {
-        if (n.status == status) return;
+        if constexpr (is_shared<Types>) n.share.is_mirrored = false;
+        if (!change_status(n, status, now.system, sink)) return;
+        if constexpr (is_shared<Types>) tell_others(n, sink);
+    }
+
+    template <class Sink>
+    bool change_status(node& n, node_status status, std::chrono::system_clock::time_point since, Sink& sink) {
+        if (n.status == status) return false;
         if (n.status == node_status::disconnected) ++reachable_;
         if (status == node_status::disconnected) --reachable_;
         n.status = status;
-        n.since = now.system;
+        n.since = since;
         sink(effects::node_changed{*n.id, status});
+        return true;
+    }
+
+    /// A node that another server has told of does not: that one will tell this, too.
+    static bool times_out(const node& n) {
+        if constexpr (is_shared<Types>) {
+            if (n.share.is_mirrored) return false;
+        }
+        return n.status == node_status::waiting;
     }
 
     const dispatch_limits& limits_;

@@ -51,7 +51,8 @@ public:
     void arrived(node& n, events::reply_arrived<reply_call, reply>&& e, instant now, Sink& sink) {
         if (known(n, e.call, e.number, sink)) return;
         const task* const t = n.request(e.request_id);
-        if (n.acquiring && !e.request_id.empty() && (!t || t->waits_for_journal())) {
+        const bool may_be_asked_for = is_shared<Types> || !e.request_id.empty();
+        if (n.acquiring && may_be_asked_for && (!t || t->waits_for_journal())) {
             n.early_replies.push_back(
                 {std::move(e.call), e.request_id, std::move(e.reply), e.number, std::move(e.encoded)});
         } else {
@@ -141,10 +142,21 @@ public:
     }
 
 private:
-    /// A reply that ends a task is answered once that is settled, or the reply noted. Until then its node keeps it.
     template <class Sink>
     void take(node& n, reply_call from, const std::string& request_id, reply&& content, std::uint64_t number,
               std::shared_ptr<const payload>&& encoded, instant now, Sink& sink) {
+        if constexpr (is_shared<Types>) {
+            sink(effects::released<reply>{std::move(content)});
+            store(n, std::move(from), request_id, number, std::move(encoded), now, sink);
+        } else {
+            hand_on(n, std::move(from), request_id, std::move(content), number, std::move(encoded), now, sink);
+        }
+    }
+
+    /// A reply that ends a task is answered once that is settled, or the reply noted. Until then its node keeps it.
+    template <class Sink>
+    void hand_on(node& n, reply_call from, const std::string& request_id, reply&& content, std::uint64_t number,
+                 std::shared_ptr<const payload>&& encoded, instant now, Sink& sink) {
         task* t = n.request(request_id);
         if (t && t->is_over()) t = nullptr;  // it has a reply already, which was kept
         const bool wanted = t && t->reply_due;
@@ -176,6 +188,28 @@ private:
             sink(effects::unclaimed_reply<reply>{*n.id, request_id, std::move(content)});
             journal_.end(*t, std::move(how), sink);
         }
+    }
+
+    /// Of a journal that is shared: who has asked, here or elsewhere, the store tells. Only who owns the journal may write the
+    /// reply; its node sends it again, to the server at which it polls.
+    template <class Sink>
+    void store(node& n, reply_call&& from, const std::string& request_id, std::uint64_t number,
+               std::shared_ptr<const payload>&& encoded, instant now, Sink& sink) {
+        if (!n.owned) {
+            sink(effects::released<std::shared_ptr<const payload>>{std::move(encoded)});
+            return sink(effects::answer_reply<reply_call>{std::move(from), errc::ownership_lost,
+                                                          "the journal of node " + *n.id + " is not this server's"});
+        }
+        task* const t = n.request(request_id);
+        if (!t || t->is_over()) {
+            return journal_.store_reply(n, std::move(from), request_id, std::move(encoded), number, now, sink);
+        }
+        remember(n, number, t->key);
+        t->answered_by.push_back(std::move(from));
+        t->record.reply = std::move(encoded);
+        t->record.reply_number = number;
+        const auto kind = t->record.wants_reply ? outcome_kind::replied : outcome_kind::taken;
+        journal_.end(*t, {kind, errc::ok, {}, t->record.attempts}, sink);
     }
 
     const dispatch_limits& limits_;

@@ -20,11 +20,25 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 namespace ferry::detail {
+
+/// True of a core whose store is shared with other servers' cores.
+template <class Types>
+inline constexpr bool is_shared = requires {
+    requires Types::is_shared;
+};
+
+/// In place of what a core has only where its store is shared, or only where it is not.
+struct nothing {
+    template <class... Unused>
+    nothing(Unused&&...) noexcept {}  // NOLINT(google-explicit-constructor)
+};
 
 /// From `leasing` to `held` and `unconfirmed` a delivery is under way: `leased` and `held` by stream only, `unconfirmed` by
 /// poll only.
@@ -231,10 +245,26 @@ struct queued_in_all {
     std::uint64_t bytes = 0;
 };
 
+/// What is known of a node only where its journal is one that servers share.
+template <class Types>
+struct shared_journal {
+    std::unordered_map<std::uint64_t, dispatch_task<Types>*> tasks;  // by order; none where another server owns it
+    std::unordered_set<dispatch_task<Types>*> replies;               // to no task, on their way into the store
+    bool fetching = false;
+    bool has_changed = false;       // since the fetch, or the acquisition, that is under way began
+    bool is_mirrored = false;       // the status is what another server has told
+    std::optional<seen_node> told;  // by another server, of this server's own node: it may be the other's by now
+    std::chrono::steady_clock::time_point acquire_at = std::chrono::steady_clock::time_point::max();
+    std::chrono::milliseconds pause{};  // before the next attempt to acquire it
+    std::size_t posting_tasks = 0;
+    std::uint64_t posting_bytes = 0;
+};
+
 template <class Types>
 struct dispatch_node {
     using task = dispatch_task<Types>;
     using time_point = std::chrono::steady_clock::time_point;
+    using share_type = std::conditional_t<is_shared<Types>, shared_journal<Types>, nothing>;
 
     const std::string* id = nullptr;
     queued_in_all* all = nullptr;
@@ -258,6 +288,7 @@ struct dispatch_node {
     std::unique_ptr<replies_seen> replies;
     std::vector<early_reply<Types>> early_replies;
     std::vector<task*> unsettled;  // reported, and perhaps still in the journal
+    [[no_unique_address]] share_type share{};
 
     node_info info() const { return {*id, status, since, queued_tasks, queued_bytes, requests ? requests->size() : 0}; }
 
@@ -320,6 +351,10 @@ struct dispatch_node {
         count(-static_cast<std::ptrdiff_t>(queued_tasks), 0 - queued_bytes);
         requests.reset();
         unsettled.clear();
+        if constexpr (is_shared<Types>) {
+            share.tasks.clear();
+            share.replies.clear();
+        }
     }
 
 private:

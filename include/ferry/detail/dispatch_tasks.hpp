@@ -50,6 +50,7 @@ public:
 
     /// That no task has.
     task_key new_key() noexcept { return ++last_key_; }
+    std::uint64_t new_id() noexcept { return ids_.next_id(); }
 
     void forget(const task& t) { tasks_.erase(task_key{t.key}); }
     void clear() noexcept {
