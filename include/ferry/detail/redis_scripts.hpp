@@ -105,6 +105,25 @@ local function settle(node, order)
   call('ZREM', P .. 'o:' .. node, order)
   call('SREM', P .. 'w:' .. node, order)
 end
+-- Some of the tasks behind an order, and whether there are more.
+local function page(node, after, with_changed)
+  local orders = call('ZRANGEBYLEX', P .. 'o:' .. node, '(' .. after, '+', 'LIMIT', 0, 200)
+  local more = #orders == 200 and 1 or 0
+  if with_changed then
+    for _, each in ipairs(call('SMEMBERS', P .. 'w:' .. node)) do
+      if each <= after then orders[#orders + 1] = each end
+    end
+  end
+  local out = {}
+  for _, order in ipairs(orders) do
+    local v = call('HMGET', P .. 't:' .. node .. ':' .. order, 'id', 'urgent', 'request', 'wants', 'attempts', 'taken',
+                   'accepted', 'expires', 'until', 'withdrawn', 'content', 'reply', 'number')
+    v[11], v[12] = open(v[11]), open(v[12])
+    v[14] = order
+    out[#out + 1] = v
+  end
+  return {more, out}
+end
 local function place() return pad(string.format('%.0f', call('INCR', P .. 'places'))) end
 local function lines(key)
   local out, all = {}, call('HGETALL', key)
@@ -179,7 +198,7 @@ call('DEL', P .. 'alive:' .. me)
 call('PUBLISH', C .. 'all', 'left')
 return {'ok'}
 )lua",
-    // acquire: node.
+    // acquire: node. Some of its tasks come with it.
     R"lua(
 local node = ARGV[3]
 local n = P .. 'n:' .. node
@@ -194,28 +213,13 @@ if before ~= me then
 end
 call('HSET', n, 'server', me)
 call('HINCRBY', n, 'epoch', 1)
-return {'ok', call('HGET', n, 'epoch'), call('ZRANGE', P .. 's:' .. node, 0, -1)}
+return {'ok', page(node, '00000000000000000000', false), call('HGET', n, 'epoch'), call('ZRANGE', P .. 's:' .. node, 0, -1)}
 )lua",
-    // fetch: node, epoch, after, with changed ones. Some of the tasks; where there are more, the last order is not the last.
+    // fetch: node, epoch, after, with changed ones.
     R"lua(
 local node, after = ARGV[3], ARGV[5]
 if not owns(node, ARGV[4]) then return {'lost'} end
-local orders = call('ZRANGEBYLEX', P .. 'o:' .. node, '(' .. after, '+', 'LIMIT', 0, 200)
-local more = #orders == 200 and 1 or 0
-if ARGV[6] == '1' then
-  for _, each in ipairs(call('SMEMBERS', P .. 'w:' .. node)) do
-    if each <= after then orders[#orders + 1] = each end
-  end
-end
-local out = {}
-for _, order in ipairs(orders) do
-  local v = call('HMGET', P .. 't:' .. node .. ':' .. order, 'id', 'urgent', 'request', 'wants', 'attempts', 'taken',
-                 'accepted', 'expires', 'until', 'withdrawn', 'content', 'reply', 'number')
-  v[11], v[12] = open(v[11]), open(v[12])
-  v[14] = order
-  out[#out + 1] = v
-end
-return {'ok', more, out}
+return {'ok', page(node, after, ARGV[6] == '1')}
 )lua",
     // append: node, epoch, order, id, urgent, request, wants, attempts, taken, accepted, expires, content or reply, number; content: id, size, has_data, data, most
     R"lua(

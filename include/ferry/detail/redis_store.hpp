@@ -63,21 +63,19 @@ public:
 
     void acquire(const std::string& node, std::function<void(acquired_journal)> done) {
         run({redis_script::acquire, {node}}, [this, node, done = std::move(done)](const redis_answer& answer) {
-            auto status = status_of(answer, node);
-            if (status.code != errc::ok) return done({std::move(status), 0, {}});
-            auto out = std::make_shared<acquired_journal>();
-            out->owner = answer.value[1].number();
-            for (std::size_t i = 0; i < answer.value[2].size(); ++i) {
-                out->replies.push_back(answer.value[2][i].number());
+            const auto out = std::make_shared<acquired_journal>();
+            out->owner = answer.value[2].number();
+            for (std::size_t i = 0; i < answer.value[3].size(); ++i) {
+                out->replies.push_back(answer.value[3][i].number());
             }
-            fetch_page(node, out->owner, 0, false, out, done);
+            take_page(answer, node, out, done);
         });
     }
 
     void fetch(const std::string& node, epoch owner, std::uint64_t after, std::function<void(acquired_journal)> done) {
         auto out = std::make_shared<acquired_journal>();
         out->owner = owner;
-        fetch_page(node, owner, after, true, out, std::move(done));
+        fetch_page(node, after, true, out, std::move(done));
     }
 
     void append(const std::string& node, epoch owner, const task_record& task, written done) {
@@ -420,27 +418,31 @@ private:
 
     // --- answers that come in pages --------------------------------------------------------------------------------------
 
-    void fetch_page(const std::string& node, epoch owner, std::uint64_t after, bool with_changed,
+    void fetch_page(const std::string& node, std::uint64_t after, bool with_changed,
                     const std::shared_ptr<acquired_journal>& out, std::function<void(acquired_journal)> done) {
-        auto told = [this, node, owner, out, done = std::move(done)](const redis_answer& answer) {
-            try {
-                out->status = status_of(answer, node);
-                if (out->status.code != errc::ok) return done({std::move(out->status), 0, {}});
-                std::uint64_t last = 0;
-                for (std::size_t i = 0; i < answer.value[2].size(); ++i) {
-                    out->tasks.push_back(to_task(answer.value[2][i], *contents_));
-                    last = std::max(last, out->tasks.back().order);
-                }
-                if (answer.value[1].number() == 1) return fetch_page(node, owner, last, false, out, done);
-            } catch (const error& e) {
-                return done({failed(e.what()), 0, {}});
+        run({redis_script::fetch, {node, std::to_string(out->owner), redis_number(after), redis_bool(with_changed)}},
+            [this, node, out, done = std::move(done)](const redis_answer& answer) {
+                take_page(answer, node, out, done);
+            });
+    }
+
+    void take_page(const redis_answer& answer, const std::string& node, const std::shared_ptr<acquired_journal>& out,
+                   const std::function<void(acquired_journal)>& done) {
+        try {
+            out->status = status_of(answer, node);
+            if (out->status.code != errc::ok) return done({std::move(out->status), 0, {}});
+            const auto page = answer.value[1];
+            std::uint64_t last = 0;
+            for (std::size_t i = 0; i < page[1].size(); ++i) {
+                out->tasks.push_back(to_task(page[1][i], *contents_));
+                last = std::max(last, out->tasks.back().order);
             }
-            std::sort(out->tasks.begin(), out->tasks.end(),
-                      [](const auto& a, const auto& b) { return a.order < b.order; });
-            done(std::move(*out));
-        };
-        run({redis_script::fetch, {node, std::to_string(owner), redis_number(after), redis_bool(with_changed)}},
-            std::move(told));
+            if (page[0].number() == 1) return fetch_page(node, last, false, out, done);
+        } catch (const error& e) {
+            return done({failed(e.what()), 0, {}});
+        }
+        std::sort(out->tasks.begin(), out->tasks.end(), [](const auto& a, const auto& b) { return a.order < b.order; });
+        done(std::move(*out));
     }
 
     void ends_page(std::uint64_t after, const std::shared_ptr<arrived_ends>& out,
