@@ -212,7 +212,10 @@ public:
         run({redis_script::acknowledge, {redis_number(place)}}, to_write({}, std::move(done)));
     }
 
-    void leave(written done) { run({redis_script::leave, {life_}}, to_write({}, std::move(done))); }
+    void leave(written done) {
+        has_left_ = true;
+        run({redis_script::leave, {life_}}, to_write({}, std::move(done)));
+    }
 
 private:
     using told = redis_pipeline::told;
@@ -502,6 +505,7 @@ private:
 
     /// This server is there. What others have left is taken over.
     void beat() {
+        if (has_left_) return;
         run({redis_script::beat, {life_, millis(options_.lease), millis(options_.forget_after)}},
             [this](const redis_answer& answer) {
                 if (!answer.ok()) return;  // the next one comes soon
@@ -576,7 +580,7 @@ private:
 
     const redis_options options_;
     const std::string life_;
-    std::atomic<bool> replaced_{false};
+    std::atomic<bool> replaced_{false}, has_left_{false};
     std::mutex mutex_;
     std::function<void(store_note)> take_;
     std::unordered_set<std::uint64_t> posted_;  // and not ended, as far as is known here
