@@ -11,23 +11,20 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import free_port
+
 NODES = 4
 ROUNDS = 200
 SECONDS_LIMIT = 240
 ROUND = re.compile(r"^ +(\d+) +\S+ +(\d+\.\d+) +(\d+\.\d+)$")  # without the training loss: it is told beside the replies
 END = re.compile(r"held-out accuracy: (\S+) federated, (\S+) trained")
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 class Job:

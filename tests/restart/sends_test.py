@@ -13,25 +13,16 @@ import argparse
 import collections
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support import free_port, lines_of
+
 SECONDS_LIMIT = 200
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return str(taken.getsockname()[1])
-
-
-def lines_of(file):
-    """Whole ones only: the last may have been cut by a kill."""
-    text = file.read_text()
-    return [line.split() for line in text[:text.rfind("\n") + 1].splitlines()]
 
 
 def main():
