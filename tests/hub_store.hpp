@@ -96,6 +96,21 @@ public:
         if (!how_.late) deliver();
     }
 
+    /// The hub does not know the node's tasks any more, and tells that to who has posted them.
+    void lose_tasks(const std::string& node) {
+        {
+            const std::lock_guard lock(mutex_);
+            auto& j = journals_[node];
+            for (const auto& [order, task] : std::exchange(j.tasks, {})) {
+                for (const auto& each : task.senders) {
+                    note(each.server, {.what = note_kind::gone, .node = node, .id = each.id});
+                }
+            }
+            j.changed.clear();
+        }
+        if (!how_.late) deliver();
+    }
+
     // --- what is left ----------------------------------------------------------------------------------------------------
 
     /// Open ones, of all nodes.

@@ -283,7 +283,7 @@ TYPED_TEST_P(shared_agent_store_suite, concurrent_owners_end_each_task_once) {
     std::vector<std::set<std::uint64_t>> ended(owners.size());
     std::vector<std::jthread> workers;
     for (std::size_t i = 0; i < owners.size(); ++i) {
-        workers.emplace_back([this, &mine = ended[i], by = owners[i], rounds = i == 0 ? count * 100 : count / 4] {
+        workers.emplace_back([this, &mine = ended[i], by = owners[i], rounds = i == 0 ? count : count / 4] {
             for (std::uint64_t round = 0; round < rounds; ++round) {  // the first one comes to an end in any case
                 const auto journal = by->acquire("node");
                 if (journal.tasks.empty()) return;
