@@ -25,6 +25,7 @@
 #include <concepts>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <future>
@@ -32,6 +33,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -119,11 +121,7 @@ public:
     bool recover([[maybe_unused]] std::chrono::steady_clock::time_point deadline) {
         if constexpr (lasting_agent_store<Store>) {
             const auto told = std::make_shared<std::promise<store_status>>();
-            store_.nodes([weak = this->weak_from_this(), told](known_nodes known) {
-                const auto self = weak.lock();
-                if (self && known.status.code == errc::ok) self->post_event(events::nodes_known{std::move(known.ids)});
-                told->set_value(std::move(known.status));
-            });
+            ask_for_nodes(told);
             auto came = told->get_future();
             if (came.wait_until(deadline) != std::future_status::ready) return false;
             if (const auto status = came.get(); status.code != errc::ok) {
@@ -187,6 +185,7 @@ public:
         post_event(events::stop_forced{});
         uploads_.stop();
         alarm_.stop();
+        if constexpr (shared) leave();
     }
 
     void stop_callbacks(std::chrono::steady_clock::time_point deadline) {
@@ -272,6 +271,8 @@ public:
 
 private:
     static constexpr auto longest_wait = std::chrono::milliseconds(5);
+    static constexpr auto longest_leave = std::chrono::seconds(2);
+    static constexpr bool shared = shared_agent_store<Store>;
 
     struct types {
         using call = std::shared_ptr<task_call>;
@@ -280,6 +281,7 @@ private:
         using reply = message_type;
         using retry = Retry;
         using chunk_size = ChunkSize;
+        static constexpr bool is_shared = shared;
     };
     using core_type = dispatch<types>;
 
@@ -305,11 +307,17 @@ private:
         std::string node;
         outcome how;
     };
-    using later = std::variant<effects::send_range<call>, flush, effects::end_poll<call>,
-                               effects::answer_reply<std::shared_ptr<reply_source>>, effects::acquire_journal,
-                               effects::append_task, effects::update_task, effects::settle_task, effects::warning,
-                               effects::wake_at, effects::load_reply, effects::released<std::shared_ptr<const payload>>,
-                               spent, refused_reply, debug_note, undelivered_forward, unhandled_reply>;
+    template <class... OfShared>
+    using effects_and =
+        std::variant<effects::send_range<call>, flush, effects::end_poll<call>,
+                     effects::answer_reply<std::shared_ptr<reply_source>>, effects::acquire_journal,
+                     effects::append_task, effects::update_task, effects::settle_task, effects::warning,
+                     effects::wake_at, effects::load_reply, effects::released<std::shared_ptr<const payload>>, spent,
+                     refused_reply, debug_note, undelivered_forward, unhandled_reply, OfShared...>;
+    using effects_of_shared =
+        effects_and<effects::post_task, effects::withdraw_posted, effects::end_task, effects::fetch_tasks,
+                    effects::fetch_ends, effects::acknowledge_end, effects::announce_node>;
+    using later = std::conditional_t<shared, effects_of_shared, effects_and<>>;
 
     /// Keeps what reaches out of the server until the core is unlocked. What only enters a queue is done at once, so that
     /// it keeps the core's order.
@@ -431,6 +439,39 @@ private:
     void perform(const effects::append_task& e) { write_to(store_, e, stored(e.key)); }
     void perform(const effects::update_task& e) { write_to(store_, e, stored(e.key)); }
     void perform(const effects::settle_task& e) { write_to(store_, e, stored(e.key)); }
+    void perform(const effects::post_task& e) requires shared { write_to(store_, e, stored(e.key)); }
+    void perform(const effects::withdraw_posted& e) requires shared { write_to(store_, e, stored(e.key)); }
+    void perform(const effects::end_task& e) requires shared { write_to(store_, e, stored(e.key)); }
+    void perform(effects::fetch_tasks e) requires shared {
+        store_.fetch(e.node, e.owner, e.after, [weak = this->weak_from_this(), e](acquired_journal journal) {
+            const auto self = weak.lock();
+            if (self) self->post_event(events::tasks_fetched{e.node, e.owner, std::move(journal)});
+        });
+    }
+    void perform(effects::fetch_ends e) requires shared {
+        store_.ends(e.after, [weak = this->weak_from_this()](arrived_ends ends) {
+            if (const auto self = weak.lock()) self->post_event(events::ends_fetched{std::move(ends)});
+        });
+    }
+    void perform(effects::acknowledge_end e) requires shared {
+        store_.acknowledge(e.place, [weak = this->weak_from_this()](const store_status& status) {
+            const auto self = weak.lock();
+            if (!self || status.code == errc::ok) return;
+            self->log_.warn("the store could not note that an end was dealt with, which may come again: " +
+                            status.text);
+        });
+    }
+    /// One at a time, and the newest status: the last that others are told is the one that lasts.
+    void perform(effects::announce_node e) requires shared {
+        {
+            const std::lock_guard lock(announcing_mutex_);
+            to_announce_.push_back(std::move(e.what.id));
+            if (std::exchange(announcing_, true)) return;
+        }
+        while (const auto node = next_to_announce()) {
+            store_.announce(node->first, node->second, [](const store_status&) {});
+        }
+    }
     void perform(const effects::warning& e) { log_.warn(e.text); }
     void perform(const debug_note& e) { log_.debug(e.text); }
     void perform(effects::wake_at e) { alarm_.at(e.when); }
@@ -464,6 +505,53 @@ private:
 
     void tell_loaded(task_key key, std::optional<message_type> reply, std::string why) {
         post_event(events::reply_loaded<message_type>{key, std::move(reply), std::move(why)});
+    }
+
+    void ask_for_nodes(std::shared_ptr<std::promise<store_status>> told) requires lasting_agent_store<Store> {
+        const auto weak = this->weak_from_this();
+        if constexpr (shared) {
+            listening_ = true;
+            const auto take = [weak](store_note note) {
+                const auto self = weak.lock();
+                if (self) to_event(std::move(note), [&](auto&& event) { self->post_event(std::move(event)); });
+            };
+            store_.listen(take, [weak, told](seen_nodes known) {
+                if (const auto self = weak.lock()) {
+                    for (auto& each : known.nodes) self->post_event(events::node_seen{std::move(each)});
+                }
+                told->set_value(std::move(known.status));
+            });
+        } else {
+            store_.nodes([weak, told](known_nodes known) {
+                const auto self = weak.lock();
+                if (self && known.status.code == errc::ok) self->post_event(events::nodes_known{std::move(known.ids)});
+                told->set_value(std::move(known.status));
+            });
+        }
+    }
+
+    /// Others may have what was this server's. That is not waited for for ever: they get it in any case, later.
+    void leave() requires shared {
+        if (!listening_.exchange(false)) return;
+        const auto left = std::make_shared<std::promise<void>>();
+        store_.leave([left](const store_status&) { left->set_value(); });
+        left->get_future().wait_for(longest_leave);
+    }
+
+    /// Nothing where there is none: then the next one begins anew.
+    std::optional<std::pair<epoch, seen_node>> next_to_announce() {
+        while (true) {
+            std::string id;
+            {
+                const std::lock_guard lock(announcing_mutex_);
+                announcing_ = !to_announce_.empty();
+                if (!announcing_) return std::nullopt;
+                id = std::move(to_announce_.front());
+                to_announce_.pop_front();
+            }
+            const std::lock_guard lock(mutex_);
+            if (auto node = dispatch_.owned_node(id)) return node;
+        }
     }
 
     /// The event is posted when the last copy is gone, which must not be under the lock. Null without a key.
@@ -561,6 +649,10 @@ private:
     upload_guard uploads_;
     std::mutex waiting_mutex_;
     std::vector<std::weak_ptr<task_call>> waiting_;  // streams with something to say that may wait
+    std::mutex announcing_mutex_;
+    std::deque<std::string> to_announce_;  // nodes
+    bool announcing_ = false;
+    std::atomic<bool> listening_{false};
     alarm alarm_;
 };
 

@@ -23,6 +23,36 @@ void write_to(Store& store, const effects::settle_task& e, Done&& done) {
     store.settle(e.node, e.owner, e.order, std::forward<Done>(done));
 }
 
+// Of a store that several servers share.
+
+template <class Store, class Done>
+void write_to(Store& store, const effects::post_task& e, Done&& done) {
+    store.post(e.node, e.task, std::forward<Done>(done));
+}
+template <class Store, class Done>
+void write_to(Store& store, const effects::withdraw_posted& e, Done&& done) {
+    store.withdraw(e.node, e.id, std::forward<Done>(done));
+}
+template <class Store, class Done>
+void write_to(Store& store, const effects::end_task& e, Done&& done) {
+    store.end(e.node, e.owner, e.order, e.end, std::forward<Done>(done));
+}
+
+/// What the store has told without having been asked, as an event for `take(event)`. That a journal is another server's shows
+/// where it is fetched: a note may be late, and mean an earlier time at which it was this server's.
+template <class Take>
+void to_event(store_note&& note, Take&& take) {
+    switch (note.what) {
+        case store_note::kind::tasks:
+        case store_note::kind::lost: return take(events::tasks_waiting{note.node});
+        case store_note::kind::ends: return take(events::ends_waiting{});
+        case store_note::kind::free: return take(events::journal_free{note.node});
+        case store_note::kind::seen: return take(events::node_seen{{std::move(note.node), note.status, note.since}});
+        case store_note::kind::gone: return take(events::task_gone{note.id});
+        case store_note::kind::back: return take(events::store_back{});
+    }
+}
+
 /// For the sink of a core that is locked. A store that completes inline is written to at once, and its completion enters
 /// `stored`; for another one, the wish is kept until the core is unlocked.
 template <class Store, class Write, class Later>
