@@ -191,6 +191,11 @@ class Table:
                                      (1_000_000, 1, "1 MB, one by one")):
                 self.pair(f"SQLite store, {text}: {what}", f"BM_store<{durability}>/{size}/{most}",
                           f"BM_sqlite_by_hand<ferry::sqlite_durability::{by_hand}>/{size}/{most}", None, name="by hand")
+        for size, most, what in ((1024, 1, "1 KB, one by one"), (1024, 256, "1 KB, 256 under way"),
+                                 (1_000_000, 1, "1 MB, one by one")):
+            by_hand = f"BM_redis_by_hand/{size}/{most}"
+            self.pair(f"Redis store: {what}", f"BM_store<in_redis>/{size}/{most}", by_hand, None, name="by hand")
+            self.pair(f"    posted, fetched, ended and told: {what}", f"BM_shared_life/{size}/{most}", by_hand, None, name="by hand")
         for size, most in ((1024, 1), (1024, 256)):
             name = f"BM_store<in_memory>/{size}/{most}"
             if name in r.runs:
