@@ -86,11 +86,13 @@ public:
         if (!how_.late) deliver();
     }
 
-    /// The notes that wait for the server are lost; it is told `back` instead.
+    /// The notes that wait for the server are lost; it is told `back` instead, and of its tasks that are gone.
     void interrupt(const std::string& server) {
         {
             const std::lock_guard lock(mutex_);
-            if (const auto& ear = servers_[server].ear) ear->notes.clear();
+            if (const auto& ear = servers_[server].ear) {
+                std::erase_if(ear->notes, [](const auto& each) { return each.what != note_kind::gone; });
+            }
             note(server, {});
         }
         if (!how_.late) deliver();
@@ -238,6 +240,7 @@ private:
     struct journal {
         ferry::epoch owner = 0;
         std::string server{};   // the owner's name; empty where the journal is nobody's
+        std::string before{};   // who acquired it last
         std::string offered{};  // who was told last that it is nobody's
         std::uint64_t last_order = 0;
         std::map<std::uint64_t, open_task> tasks{};
@@ -250,6 +253,7 @@ private:
         bool gone = false;
         std::uint64_t last_place = 0;
         std::map<std::uint64_t, ferry::arrived_end> ends{};
+        std::vector<std::uint64_t> forgotten{};  // tasks whose ends others got, or nobody
     };
 
     // --- how an operation goes -------------------------------------------------------------------------------------------
@@ -380,6 +384,7 @@ private:
         auto& s = servers_[name];
         if (!s.ear || !s.gone) return;
         s.gone = false;
+        for (const auto id : std::exchange(s.forgotten, {})) note(name, {.what = note_kind::gone, .id = id});
         inherit(name);
     }
 
@@ -416,6 +421,7 @@ private:
 
     void hand_over(server& from, const std::string& heir) {
         for (auto& [place, e] : std::exchange(from.ends, {})) {
+            if (e.id != 0) from.forgotten.push_back(e.id);
             if (e.end.reply) keep_end(heir, 0, e.node, std::move(e.end));
         }
     }
@@ -429,6 +435,7 @@ private:
 
     void arrive(const std::string& at, std::uint64_t id, const std::string& node, const ferry::task_end& end) {
         if (const auto heir = servers_[at].gone ? another(at) : std::string(); !heir.empty()) {
+            if (id != 0) servers_[at].forgotten.push_back(id);
             if (end.reply) keep_end(heir, 0, node, end);
             return;
         }
@@ -479,8 +486,8 @@ private:
     ferry::acquired_journal acquire(const std::string& server, const std::string& node) {
         auto& j = journals_[node];
         j.seen.id = node;
-        if (!j.server.empty() && j.server != server) note(j.server, {note_kind::lost, node});
-        j.server = server;
+        if (!j.before.empty() && j.before != server) note(j.before, {note_kind::lost, node});
+        j.server = j.before = server;
         j.offered.clear();
         j.changed.clear();
         ferry::acquired_journal out;
@@ -529,8 +536,10 @@ private:
 
     ferry::seen_nodes listen(const std::shared_ptr<view>& from, std::function<void(ferry::store_note)> take) {
         const auto& name = from->server;
+        if (from->closed) return {};  // the server's next life may listen already
         auto& s = servers_[name];
         s.gone = false;
+        s.forgotten.clear();
         s.ear = from->ear = std::make_shared<listener>(listener{name, std::move(take)});
         ferry::seen_nodes out;
         for (auto& [node, j] : journals_) {
@@ -688,19 +697,19 @@ public:
     template <class Done>
     void append(const std::string& node, ferry::epoch owner, const ferry::task_record& task, Done&& done) {
         run<ferry::store_status>(
-            hub::kind::append, node, task.order,
+            hub::kind::append, node, as_owner(task.order, owner),
             [node, owner, task](hub& h, const auto&) { return h.append(node, owner, task); }, done);
     }
     template <class Done>
     void update(const std::string& node, ferry::epoch owner, const ferry::task_record& task, Done&& done) {
         run<ferry::store_status>(
-            hub::kind::update, node, task.order,
+            hub::kind::update, node, as_owner(task.order, owner),
             [node, owner, task](hub& h, const auto&) { return h.update(node, owner, task); }, done);
     }
     template <class Done>
     void settle(const std::string& node, ferry::epoch owner, std::uint64_t order, Done&& done) {
         run<ferry::store_status>(
-            hub::kind::settle, node, order,
+            hub::kind::settle, node, as_owner(order, owner),
             [node, owner, order](hub& h, const auto&) { return h.settle(node, owner, order); }, done);
     }
     template <class Done>
@@ -738,7 +747,7 @@ public:
     void end(const std::string& node, ferry::epoch owner, std::uint64_t order, const ferry::task_end& end,
              Done&& done) {
         run<ferry::store_status>(
-            hub::kind::end, node, order,
+            hub::kind::end, node, as_owner(order, owner),
             [node, owner, order, end](hub& h, const auto& server) { return h.end(server, node, owner, order, end); },
             done);
     }
@@ -766,6 +775,12 @@ public:
     }
 
 private:
+    /// What must not overlap: an owner's operations on a task. One that has acquired the journal anew may begin another one
+    /// while one of before is still under way, which is in vain then, or has happened already.
+    static std::uint64_t as_owner(std::uint64_t order, ferry::epoch owner) {
+        return order == 0 ? 0 : order + (owner << 32);
+    }
+
     template <class Result, class Change, class Done>
     void run(hub::kind what, const std::string& node, std::uint64_t task, Change change, Done& done) {
         const auto kept = hub_;

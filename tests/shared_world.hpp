@@ -53,7 +53,6 @@ struct shared_place {
     std::shared_ptr<hub> shared;
     ferry::instant now{std::chrono::steady_clock::time_point(1000h), std::chrono::system_clock::time_point(500'000h)};
     int last_call = 0, last_ticket = 0;
-    std::set<std::string> alive_contents;
     bool in_step = false;
 };
 
@@ -397,12 +396,13 @@ private:
 /// A node. It runs each task once, and replies to those that ask for it.
 class shared_node {
 public:
-    explicit shared_node(std::string id) : id_(std::move(id)) {}
+    explicit shared_node(const shared_place& place, std::string id) : place_(place), id_(std::move(id)) {}
 
     void connect(shared_server& to) {
         disconnect();
         at_ = &to;
-        call_ = to.connect(id_, {held_, receipts_, 4, 100'000});
+        back_.reset();
+        call_ = to.connect(id_, {{}, receipts_, 4, 100'000});
     }
     void disconnect() {
         if (at_) at_->hang_up(call_);
@@ -411,6 +411,7 @@ public:
     /// Its server is gone.
     void drop() {
         at_ = nullptr;
+        back_.reset();
         unanswered_.clear();
     }
     shared_server* at() const { return at_; }
@@ -420,7 +421,13 @@ public:
     bool work() {
         if (!at_) return false;
         bool did = take_answers();
-        if (!is_connected()) return did;
+        if (!is_connected()) {
+            if (!reconnects) return did;
+            if (!back_) back_ = place_.now.steady + 200ms;
+            if (*back_ > place_.now.steady) return did;
+            connect(*at_);
+            did = true;
+        }
         for (auto* s = stream(); s && (!s->parts.empty() || !s->came.empty()); s = stream()) {
             did = true;
             if (!s->parts.empty()) {
@@ -434,7 +441,7 @@ public:
         }
         for (const auto& [number, reply] : replies) {
             if (!stream()) break;
-            if (unanswered_.contains(number)) continue;
+            if (holds_replies || unanswered_.contains(number)) continue;
             did = true;
             unanswered_[number] = at_->reply(id_, reply.first, reply.second, number);
         }
@@ -445,6 +452,11 @@ public:
     std::map<std::uint64_t, std::pair<std::string, std::string>> replies;  ///< not yet answered well, by number
     std::map<std::uint64_t, int> came;                                     ///< how often each task was brought
     bool replies_to_all = false;
+    bool holds_replies = false;
+    bool reconnects = true;  ///< to the same server, where that has ended its stream
+
+    /// When it connects again.
+    std::optional<std::chrono::steady_clock::time_point> wake() const { return back_; }
 
 private:
     shared_server::stream_record* stream() {
@@ -476,10 +488,11 @@ private:
         return did;
     }
 
+    const shared_place& place_;
     const std::string id_;
     shared_server* at_ = nullptr;
     int call_ = 0;
-    std::vector<ferry::frames::held_task> held_;
+    std::optional<std::chrono::steady_clock::time_point> back_;
     std::vector<ferry::frames::receipt> receipts_;
     std::map<std::uint64_t, int> unanswered_;
 };
@@ -490,10 +503,14 @@ public:
     using shared_place::shared_place;
 
     shared_server& start(const std::string& name, ferry::dispatch_limits limits = {}) {
+        auto& made = start_without_rest(name, limits);
+        settle();
+        return made;
+    }
+    shared_server& start_without_rest(const std::string& name, ferry::dispatch_limits limits = {}) {
         lose(name);
         auto& made = servers[name];
         made = std::make_unique<shared_server>(*this, name, limits);
-        settle();
         return *made;
     }
     /// The server dies; the hub does not know it yet.
@@ -507,7 +524,7 @@ public:
     }
     shared_node& add_node(const std::string& id) {
         auto& made = nodes[id];
-        made = std::make_unique<shared_node>(id);
+        made = std::make_unique<shared_node>(*this, id);
         return *made;
     }
     shared_node& node_at(const std::string& id, shared_server& at) {
@@ -515,6 +532,25 @@ public:
         made.connect(at);
         settle();
         return made;
+    }
+
+    /// What is already told to the servers is dealt with, and nothing else.
+    void step_servers() {
+        for (bool did = true; did;) {
+            did = false;
+            for (auto& [name, s] : servers) did |= s->step_once();
+        }
+    }
+    /// Of a late hub: the first such operation of the server's happens, and is told.
+    bool complete(const std::string& server, hub::kind what) {
+        for (std::size_t i = 0; i < shared->pending(); ++i) {
+            const auto op = shared->pending_step(i);
+            if (op.server != server || op.what != what) continue;
+            shared->complete(i);
+            step_servers();
+            return true;
+        }
+        return false;
     }
 
     /// All that can happen without time happens. Of a late hub, in an order of chance.
@@ -539,6 +575,7 @@ public:
         while (true) {
             auto next = until;
             for (auto& [name, s] : servers) next = std::min(next, s->wake().value_or(until));
+            for (auto& [id, node] : nodes) next = std::min(next, node->wake().value_or(until));
             if (next > now.steady) {
                 now.system += std::chrono::duration_cast<std::chrono::system_clock::duration>(next - now.steady);
                 now.steady = next;

@@ -357,12 +357,12 @@ public:
         check_drained(sink);
     }
 
+    /// Where it is this server's all the same, the store has taken the server for dead. Whoever acquires it now, this one is told.
     template <class Sink>
-    void step(const events::journal_free& e, instant now, Sink&& sink) {
+    void step(const events::journal_free& e, instant, Sink&& sink) {
         node* n = nodes_.find(e.node);
         if (stopping_ || (!n && !(n = nodes_.add(e.node, sink)))) return;
-        if (n->owned) sharing_.lose(*n, {errc::ownership_lost, "this server was taken for dead"}, now, sink);
-        acquire(*n, sink);
+        n->owned ? sharing_.fetch(*n, sink) : acquire(*n, sink);
     }
 
     template <class Sink>

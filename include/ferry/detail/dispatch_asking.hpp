@@ -345,6 +345,10 @@ private:
             how = {outcome_kind::store_failed, errc::store_failed, "its reply was one that had come before",
                    how.attempts};
         }
+        if (a && a->task.wants_reply && how.kind == outcome_kind::taken) {
+            how.text =
+                "it joined a task without a reply that was taken just then; what the node replies goes to the handler";
+        }
         if (a && how) sink(effects::progressed<ticket>{a->of, a->task.bytes});
         if (a) end(*a, std::move(how), sink);
         sink(effects::acknowledge_end{e.place});
