@@ -1,7 +1,9 @@
-// An agent store that is chosen when the program starts: memory, or a SQLite file that outlives the program.
+// An agent store that is chosen when the program starts: memory, a SQLite file that outlives the program, or a Redis, which
+// several servers may share.
 #pragma once
 
 #include <ferry/agent_store/memory.hpp>
+#include <ferry/agent_store/redis.hpp>
 #include <ferry/agent_store/sqlite.hpp>
 
 #include <cstdint>
@@ -9,53 +11,38 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 
 namespace example {
 
-class chosen_store {
-public:
-    using policy_category = ferry::agent_store_tag;
+/// Where a Redis is: HOST:PORT, or the path of its socket. A server of the same name goes on with what was open before.
+inline ferry::redis_options redis_at(const std::string& where, std::string server) {
+    ferry::redis_options options{.server = std::move(server)};
+    if (where.starts_with("/")) {
+        options.unix_socket = where;
+        return options;
+    }
+    const auto colon = where.rfind(':');
+    if (colon == std::string::npos) throw std::runtime_error(where + ": give HOST:PORT, or the path of a socket");
+    options.host = where.substr(0, colon);
+    options.port = static_cast<std::uint16_t>(std::stoul(where.substr(colon + 1)));
+    return options;
+}
 
-    /// By "memory" or "sqlite:FILE". Throws `std::runtime_error` for another name, and what the store throws.
-    explicit chosen_store(const std::string& name) {
-        constexpr std::string_view sqlite = "sqlite:";
-        if (name.starts_with(sqlite)) {
-            store_.emplace<ferry::sqlite_agent_store>(ferry::sqlite_options{.file = name.substr(sqlite.size())});
-        } else if (name != "memory") {
-            throw std::runtime_error("--store " + name + ": there are memory and sqlite:FILE");
-        }
+/// Calls `use` with the store of this name: "memory", "sqlite:FILE", "redis:HOST:PORT" or "redis:/path/of/socket". Each is of
+/// a type of its own, for which `use` is compiled. Throws `std::runtime_error` for another name, and what the store throws.
+template <class Use>
+void with_store(const std::string& name, Use use) {
+    constexpr std::string_view sqlite = "sqlite:", redis = "redis:";
+    if (name == "memory") {
+        use(ferry::memory_agent_store());
+    } else if (name.starts_with(sqlite)) {
+        use(ferry::sqlite_agent_store({.file = name.substr(sqlite.size())}));
+    } else if (name.starts_with(redis)) {
+        use(ferry::redis_agent_store(redis_at(name.substr(redis.size()), "researcher")));
+    } else {
+        throw std::runtime_error("--store " + name +
+                                 ": there are memory, sqlite:FILE, redis:HOST:PORT and redis:/path");
     }
-
-    template <class Done>
-    void acquire(const std::string& node, Done done) {
-        visit([&](auto& store) { store.acquire(node, std::move(done)); });
-    }
-    template <class Done>
-    void append(const std::string& node, ferry::epoch owner, const ferry::task_record& task, Done done) {
-        visit([&](auto& store) { store.append(node, owner, task, std::move(done)); });
-    }
-    template <class Done>
-    void update(const std::string& node, ferry::epoch owner, const ferry::task_record& task, Done done) {
-        visit([&](auto& store) { store.update(node, owner, task, std::move(done)); });
-    }
-    template <class Done>
-    void settle(const std::string& node, ferry::epoch owner, std::uint64_t order, Done done) {
-        visit([&](auto& store) { store.settle(node, owner, order, std::move(done)); });
-    }
-    template <class Done>
-    void nodes(Done done) {
-        if (auto* sqlite = std::get_if<ferry::sqlite_agent_store>(&store_)) return sqlite->nodes(std::move(done));
-        done(ferry::known_nodes{});
-    }
-
-private:
-    template <class Use>
-    void visit(Use&& use) {
-        std::visit(std::forward<Use>(use), store_);
-    }
-
-    std::variant<ferry::memory_agent_store, ferry::sqlite_agent_store> store_;
-};
+}
 
 }  // namespace example

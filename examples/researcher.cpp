@@ -77,12 +77,11 @@ ferry::message answer_of(const ferry::reply& reply) {
     return reply.message;
 }
 
+template <class Store>
 class main_job {
 public:
-    explicit main_job(const settings& given)
-        : given_(given),
-          all_(example::read_csv(given.data)),
-          server_(options_of(given, board_), example::chosen_store(given.store)) {
+    main_job(const settings& given, Store store)
+        : given_(given), all_(example::read_csv(given.data)), server_(options_of(given, board_), std::move(store)) {
         patience_.reply_within = std::chrono::seconds(given.patience);
     }
 
@@ -108,7 +107,7 @@ public:
     /// Each node sends the sums over its shard, and gets the mean and deviation over all shards.
     void scale_features() {
         example::feature_sums sums(all_.features);
-        for (const auto& answer : ask({{"command", "statistics"}})) {
+        for (const ferry::message& answer : ask({{"command", "statistics"}})) {
             const auto add = [&](example::numbers& to, const char* name) {
                 const auto part = example::to_numbers(answer.at(name).get<ferry::bytes>(), to.size());
                 for (std::size_t k = 0; k < to.size(); ++k) to[k] += part[k];
@@ -183,7 +182,7 @@ public:
         watch.follow(requests);
         for (const auto& request : requests) {
             const auto reply = request.get();
-            const auto answer = answer_of(reply);
+            const ferry::message answer = answer_of(reply);
             const auto received = answer.at("payload").get<ferry::bytes>();
             if (answer.at("sha256_of_received") != sha256)
                 throw std::runtime_error(request.node() + " got other bytes than were sent");
@@ -203,7 +202,7 @@ public:
     }
 
     void say_goodbye() {
-        const auto answers = ask({{"command", "bye"}});
+        const std::vector<ferry::message> answers = ask({{"command", "bye"}});
         std::printf("\n  peak memory  researcher  %4.0f MB\n", example::to_megabytes(example::peak_memory()));
         for (std::size_t i = 0; i < nodes_.size(); ++i)
             std::printf("               %-10s  %4.0f MB\n", nodes_[i].c_str(),
@@ -298,7 +297,7 @@ private:
     settings given_;
     example::data_set all_, held_out_, training_;
     example::feedback_board board_;  // outlives the server, which calls it
-    ferry::basic_grpc_server<example::chosen_store> server_;
+    ferry::basic_grpc_server<Store> server_;
     ferry::send_options patience_;
     std::vector<std::string> nodes_;
 };
@@ -316,7 +315,9 @@ int main(int argc, char** argv) {
     app.add_option("--port-file", given.port_file, "A file to write the port to, once nodes can connect");
     app.add_option("--key", given.key, "The private key (PEM)")->required()->check(CLI::ExistingFile);
     app.add_option("--cert", given.cert, "The certificate (PEM)")->required()->check(CLI::ExistingFile);
-    app.add_option("--store", given.store, "Where tasks are kept until they are done: memory, or sqlite:FILE");
+    app.add_option(
+        "--store", given.store,
+        "Where tasks are kept until they are done: memory, sqlite:FILE, redis:HOST:PORT or redis:/path/of/socket");
     app.add_option("--checkpoint", given.checkpoint, "A file that keeps the model after each round, to go on from");
     app.add_option("--data", given.data, "The rows, as csv; those held out are kept here");
     app.add_option("--nodes", given.nodes, "How many nodes to wait for")->check(CLI::Range(1, 10'000));
@@ -332,12 +333,14 @@ int main(int argc, char** argv) {
     CLI11_PARSE(app, argc, argv);
 
     try {
-        main_job job(given);
-        job.wait_for_nodes();
-        job.scale_features();
-        job.train();
-        job.exchange();
-        job.say_goodbye();
+        example::with_store(given.store, [&](auto store) {
+            main_job job(given, std::move(store));
+            job.wait_for_nodes();
+            job.scale_features();
+            job.train();
+            job.exchange();
+            job.say_goodbye();
+        });
     } catch (const std::exception& e) {
         std::fflush(stdout);
         std::fprintf(stderr, "error: %s\n", e.what());
