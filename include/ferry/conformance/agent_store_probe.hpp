@@ -65,8 +65,6 @@ public:
         return code(begin_settle(node, owner, order));
     }
 
-    static std::chrono::milliseconds patience() { return detail::patience_of<Store>(); }
-
     /// Lets the store go; each `done` must have been called once by then.
     void finish() {
         store_.reset();
@@ -74,7 +72,7 @@ public:
     }
 
 protected:
-    agent_store_calls() : store_probe(patience()) {}
+    explicit agent_store_calls(std::chrono::milliseconds patience) : store_probe(patience) {}
     ~agent_store_calls() = default;
 
     std::unique_ptr<Store> store_;
@@ -84,7 +82,9 @@ protected:
 template <class Store>
 class agent_store_probe : public agent_store_calls<Store> {
 public:
-    agent_store_probe() { reopen(); }
+    agent_store_probe() : agent_store_calls<Store>(patience()) { reopen(); }
+
+    static std::chrono::milliseconds patience() { return detail::patience_of<Store>(); }
 
     /// Lets the store go, and makes another one by the same `model_of`.
     void reopen() {

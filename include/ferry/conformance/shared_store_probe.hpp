@@ -76,23 +76,89 @@ private:
     int last_ = 0;
 };
 
-/// The store of one server, which listens. All members but `finish` may be called from several threads.
-template <class Store>
-class shared_store_probe : public agent_store_calls<Store> {
-    static_assert(shared_agent_store<Store>, "the suite runs over a store that is shared: see ferry/agent_store.hpp");
+/// Any shared store, as a type of its own.
+class any_shared_store {
+public:
+    using policy_category = agent_store_tag;
+    using written = std::function<void(store_status)>;
+    using acquired = std::function<void(acquired_journal)>;
 
+    virtual ~any_shared_store() = default;
+    virtual void acquire(const std::string& node, acquired done) = 0;
+    virtual void append(const std::string& node, epoch owner, const task_record& task, written done) = 0;
+    virtual void update(const std::string& node, epoch owner, const task_record& task, written done) = 0;
+    virtual void settle(const std::string& node, epoch owner, std::uint64_t order, written done) = 0;
+    virtual void nodes(std::function<void(known_nodes)> done) = 0;
+    virtual void listen(std::function<void(store_note)> take, std::function<void(seen_nodes)> done) = 0;
+    virtual void post(const std::string& node, const task_record& task, written done) = 0;
+    virtual void withdraw(const std::string& node, std::uint64_t id, written done) = 0;
+    virtual void fetch(const std::string& node, epoch owner, std::uint64_t after, acquired done) = 0;
+    virtual void end(const std::string& node, epoch owner, std::uint64_t order, const task_end& end, written done) = 0;
+    virtual void ends(std::uint64_t after, std::function<void(arrived_ends)> done) = 0;
+    virtual void acknowledge(std::uint64_t place, written done) = 0;
+    virtual void announce(epoch owner, const seen_node& node, written done) = 0;
+    virtual void leave(written done) = 0;
+};
+static_assert(shared_agent_store<any_shared_store>);
+
+template <class Store>
+class some_shared_store final : public any_shared_store {
+public:
+    template <class Make>
+    explicit some_shared_store(Make make) : store_(make()) {}
+
+    void acquire(const std::string& node, acquired done) override { store_.acquire(node, std::move(done)); }
+    void append(const std::string& node, epoch owner, const task_record& task, written done) override {
+        store_.append(node, owner, task, std::move(done));
+    }
+    void update(const std::string& node, epoch owner, const task_record& task, written done) override {
+        store_.update(node, owner, task, std::move(done));
+    }
+    void settle(const std::string& node, epoch owner, std::uint64_t order, written done) override {
+        store_.settle(node, owner, order, std::move(done));
+    }
+    void nodes(std::function<void(known_nodes)> done) override { store_.nodes(std::move(done)); }
+    void listen(std::function<void(store_note)> take, std::function<void(seen_nodes)> done) override {
+        store_.listen(std::move(take), std::move(done));
+    }
+    void post(const std::string& node, const task_record& task, written done) override {
+        store_.post(node, task, std::move(done));
+    }
+    void withdraw(const std::string& node, std::uint64_t id, written done) override {
+        store_.withdraw(node, id, std::move(done));
+    }
+    void fetch(const std::string& node, epoch owner, std::uint64_t after, acquired done) override {
+        store_.fetch(node, owner, after, std::move(done));
+    }
+    void end(const std::string& node, epoch owner, std::uint64_t order, const task_end& end, written done) override {
+        store_.end(node, owner, order, end, std::move(done));
+    }
+    void ends(std::uint64_t after, std::function<void(arrived_ends)> done) override {
+        store_.ends(after, std::move(done));
+    }
+    void acknowledge(std::uint64_t place, written done) override { store_.acknowledge(place, std::move(done)); }
+    void announce(epoch owner, const seen_node& node, written done) override {
+        store_.announce(owner, node, std::move(done));
+    }
+    void leave(written done) override { store_.leave(std::move(done)); }
+
+private:
+    Store store_;
+};
+
+/// The store of one server, which listens. All members but `finish` may be called from several threads.
+class shared_store_probe : public agent_store_calls<any_shared_store> {
 public:
     /// Runs `inside`, if there is one, within each `take`.
-    shared_store_probe(std::unique_ptr<Store> store, std::string name, std::shared_ptr<told_notes> notes,
-                       std::function<void()> inside = {})
-        : name_(std::move(name)), notes_(std::move(notes)) {
-        this->store_ = std::move(store);
+    shared_store_probe(std::unique_ptr<any_shared_store> store, std::string name, std::chrono::milliseconds patience,
+                       std::shared_ptr<told_notes> notes, std::function<void()> inside = {})
+        : agent_store_calls(patience), name_(std::move(name)), notes_(std::move(notes)) {
+        store_ = std::move(store);
         const auto take = [notes = notes_, who = who_, inside = std::move(inside)](store_note note) {
             if (inside) inside();
             notes->add(who, std::move(note));
         };
-        const auto out = this->wait(
-            this->template begun<seen_nodes>("listen", [&](auto done) { this->store_->listen(take, done); }));
+        const auto out = wait(begun<seen_nodes>("listen", [&](auto done) { store_->listen(take, done); }));
         if (!out) return;
         EXPECT_EQ(out->status.code, errc::ok) << "listen: " << out->status.text;
         seen_ = out->nodes;
@@ -104,61 +170,56 @@ public:
 
     /// As if the server had died. Nothing may be told then.
     void finish() {
-        this->store_.reset();
+        store_.reset();
         notes_->leave(who_);
-        this->expect_all_ended();
+        expect_all_ended();
     }
 
     // --- operations ----------------------------------------------------------------------------------------------------
 
     awaited<store_status> begin_post(const std::string& node, const task_record& task) {
-        return this->template begun<store_status>("post", [&](auto done) { this->store_->post(node, task, done); });
+        return begun<store_status>("post", [&](auto done) { store_->post(node, task, done); });
     }
-    ended post(const std::string& node, const task_record& task) { return this->code(begin_post(node, task)); }
+    ended post(const std::string& node, const task_record& task) { return code(begin_post(node, task)); }
     ended withdraw(const std::string& node, std::uint64_t id) {
-        return this->code(
-            this->template begun<store_status>("withdraw", [&](auto done) { this->store_->withdraw(node, id, done); }));
+        return code(begun<store_status>("withdraw", [&](auto done) { store_->withdraw(node, id, done); }));
     }
     ended end(const std::string& node, epoch owner, std::uint64_t order, const task_end& how) {
-        return this->code(this->template begun<store_status>(
-            "end", [&](auto done) { this->store_->end(node, owner, order, how, done); }));
+        return code(begun<store_status>("end", [&](auto done) { store_->end(node, owner, order, how, done); }));
     }
     ended acknowledge(std::uint64_t place) {
-        return this->code(this->template begun<store_status>(
-            "acknowledge", [&](auto done) { this->store_->acknowledge(place, done); }));
+        return code(begun<store_status>("acknowledge", [&](auto done) { store_->acknowledge(place, done); }));
     }
     ended announce(epoch owner, const seen_node& node) {
-        return this->code(this->template begun<store_status>(
-            "announce", [&](auto done) { this->store_->announce(owner, node, done); }));
+        return code(begun<store_status>("announce", [&](auto done) { store_->announce(owner, node, done); }));
     }
     ended leave() {
-        return this->code(this->template begun<store_status>("leave", [&](auto done) { this->store_->leave(done); }));
+        return code(begun<store_status>("leave", [&](auto done) { store_->leave(done); }));
     }
     std::vector<std::string> nodes() {
-        return all_of<known_nodes>("nodes", [&](auto done) { this->store_->nodes(done); }).ids;
+        return all_of<known_nodes>("nodes", [&](auto done) { store_->nodes(done); }).ids;
     }
     std::vector<task_record> fetch(const std::string& node, epoch owner, std::uint64_t after = 0) {
-        return all_of<acquired_journal>("fetch", [&](auto done) { this->store_->fetch(node, owner, after, done); })
-            .tasks;
+        return all_of<acquired_journal>("fetch", [&](auto done) { store_->fetch(node, owner, after, done); }).tasks;
     }
     /// For a fetch that is meant to fail.
     ended fetch_code(const std::string& node, epoch owner) {
-        const auto out = this->wait(this->template begun<acquired_journal>(
-            "fetch", [&](auto done) { this->store_->fetch(node, owner, 0, done); }));
+        const auto out =
+            wait(begun<acquired_journal>("fetch", [&](auto done) { store_->fetch(node, owner, 0, done); }));
         return {out ? out->status.code : errc::cancelled};
     }
     awaited<arrived_ends> begin_ends(std::uint64_t after = 0) {
-        return this->template begun<arrived_ends>("ends", [&](auto done) { this->store_->ends(after, done); });
+        return begun<arrived_ends>("ends", [&](auto done) { store_->ends(after, done); });
     }
     std::vector<arrived_end> ends(std::uint64_t after = 0) {
-        return all_of<arrived_ends>("ends", [&](auto done) { this->store_->ends(after, done); }).ends;
+        return all_of<arrived_ends>("ends", [&](auto done) { store_->ends(after, done); }).ends;
     }
 
     // --- what notes bring ------------------------------------------------------------------------------------------------
 
     /// Waits for such a note (of any node, without one), and forgets it. Where it never comes, the others are given no more time.
     bool told(note_kind what, const std::string& node = {}) { return told(such(what, node)); }
-    bool told(const told_notes::matches& such) { return notes_->take(such, this->time_left()) || this->give_up(); }
+    bool told(const told_notes::matches& such) { return notes_->take(such, time_left()) || give_up(); }
     /// In `told_notes`.
     int who() const noexcept { return who_; }
     /// How many such were told so far, and were not waited for.
@@ -209,7 +270,7 @@ private:
 
     template <class Result, class Begin>
     Result all_of(const char* what, Begin&& begin) {
-        auto out = this->wait(this->template begun<Result>(what, std::forward<Begin>(begin)));
+        auto out = wait(begun<Result>(what, std::forward<Begin>(begin)));
         if (!out) return {};
         EXPECT_EQ(out->status.code, errc::ok) << what << ": " << out->status.text;
         return *std::move(out);
