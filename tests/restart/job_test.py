@@ -1,7 +1,7 @@
 """The main job with a store that lasts, its researcher killed (SIGKILL) at moments of chance and started again on the same
-file. What it comes to must equal a run that nobody disturbed, number by number.
+file, or on the same Redis. What it comes to must equal a run that nobody disturbed, number by number.
 
-    job_test.py PROGRAMS DATA [--kills N] [--seed N]
+    job_test.py PROGRAMS DATA [--kills N] [--seed N] [--redis]
 
 PROGRAMS is the folder with the examples that were built. Exits with 0 where all is equal.
 """
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import free_port
+from support import Redis, free_port
 
 NODES = 4
 ROUNDS = 200
@@ -43,7 +43,7 @@ class Job:
             return subprocess.Popen([self.programs / program, *map(str, arguments)], stdout=out, stderr=out)
 
     def researcher(self):
-        store = ["--store", f"sqlite:{self.folder}/journals", "--checkpoint", f"{self.folder}/model"] if self.store else []
+        store = ["--store", self.store, "--checkpoint", f"{self.folder}/model"] if self.store else []
         return self.start("researcher", "researcher", "--port", self.port, "--nodes", NODES, "--rounds", ROUNDS,
                           "--key", self.folder / "server.key", "--cert", self.folder / "server.pem", "--data", self.data,
                           "--payload-mb", 1, "--reply-mb", 1, "--patience", 60, *store)
@@ -108,11 +108,12 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--redis", action="store_true")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.randrange(10**6)
     chance = random.Random(seed)
     deadline = time.monotonic() + SECONDS_LIMIT
-    folder = Path(tempfile.mkdtemp(prefix="ferry-restart."))
+    folder, redis = Path(tempfile.mkdtemp(prefix="ferry-restart.")), None
     try:
         for each in ("quiet", "killed"):
             (folder / each).mkdir(mode=0o700)
@@ -120,9 +121,11 @@ def main():
                             "-days", "2", "-subj", "/O=researcher-1/CN=localhost", "-addext",
                             "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", folder / each / "server.key", "-out",
                             folder / each / "server.pem"], check=True, capture_output=True)
-        quiet = Job(given.programs, given.data, folder / "quiet", store=False)
+        quiet = Job(given.programs, given.data, folder / "quiet", store=None)
         run(quiet, 0, chance, deadline)
-        killed = Job(given.programs, given.data, folder / "killed", store=True)
+        redis = Redis(folder) if given.redis else None
+        store = f"redis:{redis.socket}" if redis else f"sqlite:{folder}/killed/journals"
+        killed = Job(given.programs, given.data, folder / "killed", store)
         kills = run(killed, given.kills, chance, deadline)
         log = (folder / "killed" / "researcher.log").read_text()
         went_on = log.count("of the run before")
@@ -133,6 +136,8 @@ def main():
         print(f"{ROUNDS} rounds with {NODES} nodes, the researcher killed {kills} times (seed {seed}), {went_on} times with "
               f"tasks open: loss and accuracy of each round and the end equal the undisturbed run's ({quiet.end[0]})")
     finally:
+        if redis:
+            redis.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
