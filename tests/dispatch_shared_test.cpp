@@ -800,7 +800,7 @@ private:
     void check_living() {
         for (const auto& name : names_) {
             auto& s = *w_.servers.at(name);
-            EXPECT_EQ(s.pending(), 0U) << name;
+            EXPECT_EQ(s.pending(), 0U) << name << "\n" << describe();
             for (const int t : s.sent) {
                 ASSERT_TRUE(s.has_ended(t)) << "ticket " << t << " of server " << name << " never ends\n" << describe();
                 const auto& end = s.ends.at(t);

@@ -86,12 +86,15 @@ public:
         if (!how_.late) deliver();
     }
 
-    /// The notes that wait for the server are lost; it is told `back` instead, and of its tasks that are gone.
+    /// The notes that wait for the server are lost; it is told `back` instead. Of tasks that are gone and of journals
+    /// that are nobody's it is told all the same.
     void interrupt(const std::string& server) {
         {
             const std::lock_guard lock(mutex_);
             if (const auto& ear = servers_[server].ear) {
-                std::erase_if(ear->notes, [](const auto& each) { return each.what != note_kind::gone; });
+                std::erase_if(ear->notes, [](const auto& each) {
+                    return each.what != note_kind::gone && each.what != note_kind::free;
+                });
             }
             note(server, {});
         }

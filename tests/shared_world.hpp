@@ -511,6 +511,8 @@ public:
         lose(name);
         auto& made = servers[name];
         made = std::make_unique<shared_server>(*this, name, limits);
+        made->step_once();  // it listens before all else
+        complete(name, hub::kind::listen);
         return *made;
     }
     /// The server dies; the hub does not know it yet.
