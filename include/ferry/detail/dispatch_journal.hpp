@@ -59,7 +59,7 @@ public:
         if (n.carried && n.carried->of == &t) n.carried->of = nullptr;
         if (must_be_withdrawn(n, t, how.kind)) sink(effects::withdraw_task<call>{n.current, t.record.id});
         n.leave_lane(t);
-        n.close_request(t);
+        if constexpr (!is_shared<Types>) n.close_request(t);  // else a reply that comes now waits for the end
         t.state = task_state::settling;
         t.how = std::move(how);
         ++settling_;
@@ -101,19 +101,18 @@ public:
 
     /// A reply to no task, of a journal that is shared: it goes to the store, and from there to whom it concerns.
     template <class Sink>
-    void store_reply(node& n, reply_call&& from, const std::string& request_id,
-                     std::shared_ptr<const payload>&& encoded, std::uint64_t number, instant now, Sink& sink) {
-        task& t = tasks_.add(n, now.steady);
-        t.record.request_id = request_id;
-        t.record.reply = std::move(encoded);
-        t.record.reply_number = number;
-        t.answered_by.push_back(std::move(from));
+    void store_reply(node& n, late_reply<Types>&& reply, Sink& sink) {
+        task& t = tasks_.add(n, {});
+        t.record.request_id = std::move(reply.request_id);
+        t.record.reply = std::move(reply.encoded);
+        t.record.reply_number = reply.number;
+        t.answered_by = std::move(reply.from);
         t.state = task_state::settling;
         t.stored = true;
         t.how = {outcome_kind::replied, errc::ok, {}, 0};
         ++settling_;
         n.share.replies.insert(&t);
-        n.remember_reply(number, t.key);
+        n.remember_reply(t.record.reply_number, t.key);
         conclude(t, sink);
     }
 
@@ -133,6 +132,15 @@ public:
         };
         for (const auto& [order, t] : tasks) forget(*t);
         for (task* t : replies) forget(*t);
+        refuse_late(n, errc::ownership_lost, "the node's journal was lost before it had the reply", sink);
+    }
+
+    template <class Sink>
+    void refuse_late(node& n, errc reason, const std::string& text, Sink& sink) {
+        for (auto& each : std::exchange(n.share.late_replies, {})) {
+            for (auto& from : each.from) sink(effects::answer_reply<reply_call>{std::move(from), reason, text});
+            sink(effects::released<std::shared_ptr<const payload>>{std::move(each.encoded)});
+        }
     }
 
     /// Reports all that is left as stopped. The store keeps what was not settled.
@@ -496,9 +504,26 @@ private:
         }
         if (t.stored) return t.owner->unsettled.push_back(&t);
         if constexpr (is_shared<Types>) {
-            t.record.order != 0 ? t.owner->share.tasks.erase(t.record.order) : t.owner->share.replies.erase(&t);
+            node& n = *t.owner;
+            t.record.order != 0 ? n.share.tasks.erase(t.record.order) : n.share.replies.erase(&t);
+            store_late(n, t.key, sink);
         }
         tasks_.forget(t);
+    }
+
+    /// The end that these replies were to wait for is in the store.
+    template <class Sink>
+    void store_late(node& n, task_key after, Sink& sink) {
+        auto& late = n.share.late_replies;
+        for (std::size_t i = 0; i < late.size();) {
+            if (late[i].after != after) {
+                ++i;
+                continue;
+            }
+            auto next = std::move(late[i]);
+            late.erase(late.begin() + static_cast<std::ptrdiff_t>(i));
+            store_reply(n, std::move(next), sink);
+        }
     }
 
     /// The store has the reply, or can't have it: then its node keeps it until it was handled.

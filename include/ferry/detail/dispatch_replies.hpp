@@ -75,6 +75,7 @@ public:
 
     template <class Sink>
     void refuse_early(node& n, errc reason, const std::string& text, Sink& sink) {
+        if constexpr (is_shared<Types>) journal_.refuse_late(n, reason, text, sink);
         for (auto& each : std::exchange(n.early_replies, {})) {
             sink(effects::answer_reply<reply_call>{std::move(each.call), reason, text});
             sink(effects::released<reply>{std::move(each.content)});
@@ -147,7 +148,7 @@ private:
               std::shared_ptr<const payload>&& encoded, instant now, Sink& sink) {
         if constexpr (is_shared<Types>) {
             sink(effects::released<reply>{std::move(content)});
-            store(n, std::move(from), request_id, number, std::move(encoded), now, sink);
+            store(n, std::move(from), request_id, number, std::move(encoded), sink);
         } else {
             hand_on(n, std::move(from), request_id, std::move(content), number, std::move(encoded), now, sink);
         }
@@ -194,7 +195,7 @@ private:
     /// reply; its node sends it again, to the server at which it polls.
     template <class Sink>
     void store(node& n, reply_call&& from, const std::string& request_id, std::uint64_t number,
-               std::shared_ptr<const payload>&& encoded, instant now, Sink& sink) {
+               std::shared_ptr<const payload>&& encoded, Sink& sink) {
         if (!n.owned) {
             sink(effects::released<std::shared_ptr<const payload>>{std::move(encoded)});
             return sink(effects::answer_reply<reply_call>{std::move(from), errc::ownership_lost,
@@ -202,7 +203,15 @@ private:
         }
         task* const t = n.request(request_id);
         if (!t || t->is_over()) {
-            return journal_.store_reply(n, std::move(from), request_id, std::move(encoded), number, now, sink);
+            auto& late = n.share.late_replies;
+            const auto same = std::find_if(late.begin(), late.end(),
+                                           [&](const auto& each) { return number != 0 && each.number == number; });
+            if (same != late.end()) return same->from.push_back(std::move(from));
+            late_reply<Types> reply{0, {}, request_id, std::move(encoded), number};
+            reply.from.push_back(std::move(from));
+            if (!t) return journal_.store_reply(n, std::move(reply), sink);
+            reply.after = t->key;
+            return late.push_back(std::move(reply));
         }
         remember(n, number, t->key);
         t->answered_by.push_back(std::move(from));

@@ -157,6 +157,7 @@ private:
         t.expires = later(now.steady, t.record.expires - now.system);
         t.stored = true;
         t.interrupted = t.record.attempts > 0;  // if a delivery was under way, it ended with its server
+        if (const auto* ended = n.request(t.record.request_id); ended && ended->is_over()) n.close_request(*ended);
         n.open_request(t);
         expect_reply(t, now, sink);
         t.state = t.record.taken ? task_state::awaiting_reply : task_state::queued;

@@ -245,11 +245,22 @@ struct queued_in_all {
     std::uint64_t bytes = 0;
 };
 
+/// A reply that came while a task of its request was ending, whose end is to be in the store first.
+template <class Types>
+struct late_reply {
+    task_key after;
+    std::vector<typename Types::reply_call> from;
+    std::string request_id;
+    std::shared_ptr<const payload> encoded;
+    std::uint64_t number;
+};
+
 /// What is known of a node only where its journal is one that servers share.
 template <class Types>
 struct shared_journal {
     std::unordered_map<std::uint64_t, dispatch_task<Types>*> tasks;  // by order; none where another server owns it
     std::unordered_set<dispatch_task<Types>*> replies;               // to no task, on their way into the store
+    std::vector<late_reply<Types>> late_replies;
     bool fetching = false;
     bool has_changed = false;       // since the fetch, or the acquisition, that is under way began
     bool is_mirrored = false;       // the status is what another server has told
