@@ -16,7 +16,7 @@ namespace ferry::conformance {
 /// | `patience`        | stores      | how long a `done` may take before it counts as never called; 30 s without it      |
 /// | `carries(sample)` | serializers | false for a `sample` that the model says it can't carry; true without it          |
 ///
-/// Only `make` must be there; the others are static.
+/// Only `make` must be there; the others are static. Stores that servers share are made by name: see shared_agent_store.hpp.
 template <class Model>
 struct model_of {
     Model make() const { return Model{}; }
