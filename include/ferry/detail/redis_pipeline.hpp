@@ -225,10 +225,12 @@ private:
         void add_to_connection(const redis_command& command) {
             shown.clear();
             if (command.script) {
-                shown.insert(shown.end(), {"EVALSHA", hashes[static_cast<std::size_t>(*command.script)], "1",
-                                           options.key_prefix, server, channels});
+                shown.emplace_back("EVALSHA");
+                shown.emplace_back(hashes[static_cast<std::size_t>(*command.script)]);
+                shown.emplace_back("1");
+                for (const auto* each : {&options.key_prefix, &server, &channels}) shown.emplace_back(*each);
             }
-            shown.insert(shown.end(), command.words.begin(), command.words.end());
+            for (const auto& each : command.words) shown.emplace_back(each);
             if (command.has_data) shown.push_back(command.data.view());
             connection->add(shown);
         }
