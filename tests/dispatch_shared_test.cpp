@@ -290,6 +290,38 @@ TEST_P(dispatch_shared, a_reply_to_what_wants_none_ends_it_and_goes_to_the_handl
     expect_nothing_left();
 }
 
+TEST_P(dispatch_shared, a_reply_that_comes_as_its_task_ends_is_stored_after_that) {
+    if (!GetParam()) return;  // there nothing is ever late
+    const int call = b.connect("n", {{}, {}, 4, 100'000});
+    w.settle();
+    const int t = a.send("n", {.request_id = "r"});
+    w.settle();
+    b.receipt(call, b.streams.at(call).came.front().first.task);
+    const int early = b.reply("n", "r", "text", 7);
+    const int twice = b.reply("n", "r", "text", 7);
+    w.step_servers();
+    ASSERT_TRUE(w.complete("b", hub::kind::end));
+    EXPECT_FALSE(b.answers.contains(early));
+    EXPECT_EQ(w.shared->tasks(), 0U);
+    w.settle();
+    EXPECT_EQ(a.kind_of(t), outcome_kind::taken);
+    EXPECT_EQ(b.answers.at(early), errc::ok);
+    EXPECT_EQ(b.answers.at(twice), errc::ok);
+    EXPECT_EQ(b.unclaimed.size(), 1U);
+    const int joined = a.send("n", {.request_id = "s"});
+    w.settle();
+    b.receipt(call, b.streams.at(call).came.back().first.task);
+    const int again = b.reply("n", "s", "text", 8);
+    auto& n = w.add_node("n");
+    n.connect(a);
+    w.step_servers();
+    ASSERT_TRUE(w.complete("a", hub::kind::acquire));
+    w.settle();
+    EXPECT_EQ(b.answers.at(again), errc::ownership_lost) << "its task may be asked for at the other server";
+    EXPECT_EQ(a.kind_of(joined), outcome_kind::taken);
+    expect_nothing_left();
+}
+
 TEST_P(dispatch_shared, a_reply_that_comes_at_two_servers_is_handed_over_once) {
     w.node_at("n", b);
     const int t = a.send("n", request("r"));
@@ -450,6 +482,45 @@ TEST_P(dispatch_shared, a_server_that_was_taken_for_dead_and_lives_owns_its_jour
     expect_nothing_left();
 }
 
+TEST_P(dispatch_shared, a_task_that_is_posted_while_the_owner_fetches_is_fetched_next) {
+    if (!GetParam()) return;  // there nothing is ever late
+    auto& n = w.node_at("n", b);
+    a.send("n");
+    ASSERT_TRUE(w.complete("a", hub::kind::post));
+    ASSERT_TRUE(w.complete("b", hub::kind::note));
+    ASSERT_TRUE(w.happen("b", hub::kind::fetch));
+    a.send("n");
+    ASSERT_TRUE(w.complete("a", hub::kind::post));
+    ASSERT_TRUE(w.complete("b", hub::kind::note));
+    w.settle();
+    EXPECT_EQ(n.ran.size(), 2U);
+    expect_nothing_left();
+}
+
+TEST_P(dispatch_shared, a_task_that_is_posted_while_the_journal_is_acquired_is_fetched_next) {
+    if (!GetParam()) return;  // there nothing is ever late
+    auto& n = w.node_at("n", b);
+    n.connect(a);
+    ASSERT_TRUE(w.happen("a", hub::kind::acquire));
+    b.send("n");
+    ASSERT_TRUE(w.complete("b", hub::kind::post));
+    ASSERT_TRUE(w.complete("a", hub::kind::note));
+    w.settle();
+    EXPECT_EQ(n.ran.size(), 1U);
+    expect_nothing_left();
+}
+
+TEST_P(dispatch_shared, a_task_that_the_store_has_lost_ends) {
+    w.node_at("n", b).disconnect();
+    w.settle();
+    const int t = a.send("n");
+    w.settle();
+    EXPECT_FALSE(a.has_ended(t));
+    w.shared->lose_tasks("n");
+    w.settle();
+    EXPECT_EQ(a.kind_of(t), outcome_kind::store_failed);
+}
+
 TEST_P(dispatch_shared, what_was_missed_is_fetched_when_the_store_is_back) {
     if (!GetParam()) return;  // there nothing is ever late
     auto& n = w.node_at("n", b);
@@ -460,6 +531,19 @@ TEST_P(dispatch_shared, what_was_missed_is_fetched_when_the_store_is_back) {
     w.settle();
     EXPECT_EQ(n.ran.size(), 1U);
     EXPECT_EQ(a.kind_of(t), outcome_kind::taken);
+}
+
+TEST_P(dispatch_shared, a_poll_that_carries_a_task_ends_where_the_journal_is_lost) {
+    const int call = a.poll("n");
+    w.settle();
+    const int t = b.send("n");
+    w.settle();
+    ASSERT_EQ(a.streams.at(call).came.size(), 1U);
+    auto& n = w.node_at("n", b);
+    EXPECT_EQ(a.streams.at(call).ended, errc::ownership_lost);
+    EXPECT_EQ(b.kind_of(t), outcome_kind::taken);
+    EXPECT_EQ(n.ran.size(), 1U);
+    expect_nothing_left();
 }
 
 TEST_P(dispatch_shared, a_slow_owner_writes_in_vain_and_forgets) {

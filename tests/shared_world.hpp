@@ -545,14 +545,11 @@ public:
     }
     /// Of a late hub: the first such operation of the server's happens, and is told.
     bool complete(const std::string& server, hub::kind what) {
-        for (std::size_t i = 0; i < shared->pending(); ++i) {
-            const auto op = shared->pending_step(i);
-            if (op.server != server || op.what != what) continue;
-            shared->complete(i);
-            step_servers();
-            return true;
-        }
-        return false;
+        return with_first(server, what, [&](std::size_t which) { shared->complete(which); });
+    }
+    /// The same, without being told.
+    bool happen(const std::string& server, hub::kind what) {
+        return with_first(server, what, [&](std::size_t which) { shared->advance(which); });
     }
 
     /// All that can happen without time happens. Of a late hub, in an order of chance.
@@ -590,6 +587,20 @@ public:
     std::map<std::string, std::unique_ptr<shared_server>> servers;
     std::map<std::string, std::unique_ptr<shared_node>> nodes;
     std::mt19937 random{1};
+
+private:
+    template <class Take>
+    bool with_first(const std::string& server, hub::kind what, Take&& take) {
+        step_servers();
+        for (std::size_t i = 0; i < shared->pending(); ++i) {
+            const auto op = shared->pending_step(i);
+            if (op.server != server || op.what != what) continue;
+            take(i);
+            step_servers();
+            return true;
+        }
+        return false;
+    }
 };
 
 }  // namespace ferry_test
