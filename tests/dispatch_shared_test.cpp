@@ -611,6 +611,18 @@ TEST_P(dispatch_shared, a_node_that_moves_is_active_for_all) {
     EXPECT_EQ(b.status("n"), node_status::active);
 }
 
+TEST_P(dispatch_shared, when_a_node_is_gone_the_server_tells_that_it_was_at_last) {
+    auto& n = w.node_at("n", a);
+    n.reconnects = false;
+    n.connect(b);
+    w.advance(5s);
+    n.disconnect();
+    w.advance(6s);
+    EXPECT_EQ(a.status("n"), node_status::waiting);
+    w.advance(5s);
+    EXPECT_EQ(a.status("n"), node_status::disconnected);
+}
+
 TEST_P(dispatch_shared, pending_are_the_tasks_of_journals_and_of_senders) {
     w.node_at("n", b).disconnect();
     w.settle();
