@@ -300,6 +300,7 @@ TEST_P(dispatch_shared, a_reply_that_comes_as_its_task_ends_is_stored_after_that
     const int early = b.reply("n", "r", "text", 7);
     const int twice = b.reply("n", "r", "text", 7);
     w.step_servers();
+    EXPECT_EQ(w.shared->pending(), 1U) << "the end is first";
     ASSERT_TRUE(w.complete("b", hub::kind::end));
     EXPECT_FALSE(b.answers.contains(early));
     EXPECT_EQ(w.shared->tasks(), 0U);
