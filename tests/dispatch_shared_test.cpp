@@ -375,6 +375,19 @@ TEST_P(dispatch_shared, a_reply_that_cant_be_read_ends_the_request) {
     expect_nothing_left();
 }
 
+TEST_P(dispatch_shared, a_reply_that_cant_be_read_for_now_is_kept) {
+    w.node_at("n", b);
+    a.fails_to_load = a.fails_for_now = true;
+    const int t = a.send("n", request("r"));
+    w.settle();
+    EXPECT_EQ(a.kind_of(t), outcome_kind::store_failed);
+    EXPECT_EQ(w.shared->open_ends(), 1U);
+    auto& again = w.start("a");
+    ASSERT_EQ(again.unclaimed.size(), 1U);
+    EXPECT_EQ(again.unclaimed[0].text, "re:r");
+    expect_nothing_left();
+}
+
 TEST_P(dispatch_shared, some_replies_are_read_at_a_time) {
     w.node_at("n", b);
     a.loads_at_once = b.loads_at_once = a.handles_at_once = b.handles_at_once = false;
@@ -451,6 +464,31 @@ TEST_P(dispatch_shared, a_reply_to_an_earlier_life_goes_to_the_handler) {
     w.settle();
     ASSERT_EQ(again.unclaimed.size(), 1U);
     EXPECT_EQ(again.unclaimed[0].text, "re:r");
+    expect_nothing_left();
+}
+
+TEST_P(dispatch_shared, a_reply_to_an_earlier_life_goes_to_who_asks_again) {
+    auto& n = w.node_at("n", b);
+    a.handles_at_once = false;
+    a.send("n", request("r"));
+    a.send("n", request("s"));
+    w.settle();
+    auto& again = w.start("a", {}, false);
+    EXPECT_TRUE(again.core.has_recovered());
+    const int t = again.send("n", request("r"));
+    w.settle();
+    EXPECT_EQ(again.kind_of(t), outcome_kind::replied);
+    EXPECT_EQ(again.ends.at(t).reply, "re:r");
+    EXPECT_EQ(n.ran.size(), 2U);
+    EXPECT_TRUE(again.unclaimed.empty());
+    again.serve();
+    w.settle();
+    ASSERT_EQ(again.unclaimed.size(), 1U);
+    EXPECT_EQ(again.unclaimed[0].text, "re:s");
+    const int later = again.send("n", request("s"));
+    w.settle();
+    EXPECT_EQ(again.kind_of(later), outcome_kind::replied);
+    EXPECT_EQ(n.ran.size(), 3U) << "it was handled, and is a new request";
     expect_nothing_left();
 }
 

@@ -87,7 +87,8 @@ public:
                           told<ferry::seen_nodes>([this](ferry::seen_nodes known) {
                               EXPECT_EQ(known.status.code, ferry::errc::ok);
                               for (auto& each : known.nodes) feed(ferry::events::node_seen{std::move(each)});
-                              feed(ferry::events::serving{});
+                              feed(ferry::events::ends_waiting{});
+                              if (serves_at_once) serve();
                           }));
         });
     }
@@ -112,11 +113,13 @@ public:
     void withdraw(int ticket) { feed(ferry::events::withdrawn{keys.at(ticket)}); }
     void handle(int ticket) { feed(ferry::events::reply_handled{ends.at(ticket).key}); }
     void handle_unclaimed(std::size_t which) { feed(ferry::events::unclaimed_handled{unclaimed.at(which).key}); }
+    void serve() { feed(ferry::events::serving{}); }
     void load_replies() {
         for (auto& each : std::exchange(loads, {})) {
             std::optional<std::string> text(std::string(each.encoded->flatten().view()));
             if (fails_to_load) text.reset();
-            feed(ferry::events::reply_loaded<std::string>{each.key, std::move(text), "it can't be read"});
+            feed(
+                ferry::events::reply_loaded<std::string>{each.key, std::move(text), "it can't be read", fails_for_now});
         }
     }
     void stop() { feed(ferry::events::stop_requested{}); }
@@ -228,7 +231,8 @@ public:
     std::vector<ferry::effects::load_reply> loads;
     std::vector<std::string> warnings;
     std::vector<ferry::outcome> forwards_ended;
-    bool loads_at_once = true, handles_at_once = true, fails_to_load = false;
+    bool loads_at_once = true, handles_at_once = true, fails_to_load = false, fails_for_now = false,
+         serves_at_once = true;
     int drained = 0;
 
 private:
@@ -502,15 +506,17 @@ class shared_world : public shared_place {
 public:
     using shared_place::shared_place;
 
-    shared_server& start(const std::string& name, ferry::dispatch_limits limits = {}) {
-        auto& made = start_without_rest(name, limits);
+    shared_server& start(const std::string& name, ferry::dispatch_limits limits = {}, bool serves_at_once = true) {
+        auto& made = start_without_rest(name, limits, serves_at_once);
         settle();
         return made;
     }
-    shared_server& start_without_rest(const std::string& name, ferry::dispatch_limits limits = {}) {
+    shared_server& start_without_rest(const std::string& name, ferry::dispatch_limits limits = {},
+                                      bool serves_at_once = true) {
         lose(name);
         auto& made = servers[name];
         made = std::make_unique<shared_server>(*this, name, limits);
+        made->serves_at_once = serves_at_once;
         made->step_once();  // it listens before all else
         complete(name, hub::kind::listen);
         return *made;

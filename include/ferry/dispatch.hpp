@@ -333,6 +333,7 @@ public:
     void step(events::ends_fetched&& e, instant now, Sink&& sink) {
         if (is_at_end_) return;
         asking_.fetched(e.ends, now, sink);
+        if (journal_.acquiring() == 0) sink(effects::all_acquired{});
         check_drained(sink);
     }
 
@@ -498,8 +499,13 @@ public:
         return true;
     }
 
-    /// Nodes whose journal was asked for, and has not come.
-    std::size_t acquiring_journals() const noexcept { return journal_.acquiring(); }
+    /// True where no journal that was asked for, and no end from before, is still to come.
+    bool has_recovered() const noexcept {
+        if constexpr (shared) {
+            if (!asking_.knows_ends()) return false;
+        }
+        return journal_.acquiring() == 0;
+    }
 
     /// Tasks accepted and not yet ended.
     std::size_t open_tasks() const noexcept { return tasks_.open(); }

@@ -172,6 +172,7 @@ struct reply_loaded {
     task_key key;
     std::optional<Reply> reply;
     std::string text;
+    bool may_be_had_later = false;  // where it is the store that has failed
 };
 
 /// The task is ended, for all tickets that have joined it.

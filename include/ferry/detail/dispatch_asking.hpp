@@ -3,7 +3,8 @@
 // and what has come back of it. It meets the half that owns journals only in the store, also where both are in one server.
 //
 // An end is acknowledged when all that it brings was dealt with: a reply, when its handler has returned. Until then the store
-// keeps it, for this server or for another one.
+// keeps it, for this server or for another one. A reply to an earlier life of this server goes to who asks again, or to the
+// handler for replies that nobody waits for.
 #pragma once
 
 #include <ferry/agent_store.hpp>
@@ -46,6 +47,10 @@ public:
 
     template <class Sink>
     task_key post(node& n, events::submitted<ticket>&& e, instant now, Sink& sink) {
+        if (const auto kept = e.wants_reply ? kept_reply(*n.id, e.request_id) : 0) {
+            sink(effects::accepted<ticket>{e.ticket});
+            return give_kept(kept, std::move(e), sink);
+        }
         const auto key = tasks_.new_key();
         asked& a = asked_[key];
         a.key = key;
@@ -144,7 +149,7 @@ public:
 
     template <class Sink>
     void fetch(Sink& sink) {
-        if (!serving_ || std::exchange(fetching_, true)) return void(fetch_again_ = true);
+        if (std::exchange(fetching_, true)) return void(fetch_again_ = true);
         fetch_again_ = false;
         sink(effects::fetch_ends{last_place_});
     }
@@ -152,6 +157,7 @@ public:
     template <class Sink>
     void fetched(arrived_ends& came, instant now, Sink& sink) {
         fetching_ = false;
+        knows_ends_ |= came.status.code == errc::ok;
         if (came.status.code != errc::ok) {
             sink(effects::warning{"the store can't tell what has become of tasks: " + came.status.text});
             fetch_at_ = later(now.steady, pause_);
@@ -174,11 +180,14 @@ public:
         fetch(sink);
     }
 
-    /// Replies are handed over from now on.
+    /// Has been told what came for an earlier life of this server.
+    bool knows_ends() const noexcept { return knows_ends_; }
+
+    /// The handler may be called from now on.
     template <class Sink>
     void serve(Sink& sink) {
-        serving_ = may_load_ = true;
-        fetch(sink);
+        may_load_ = true;
+        load_next(sink);
     }
 
     /// Those that nobody waits for are left to the server that starts next, or to another one.
@@ -197,7 +206,7 @@ public:
             sink(effects::warning{"node " + in.node + ": a reply that was kept can't be read: " + e.text});
             in.how = {outcome_kind::store_failed, errc::store_failed, std::move(e.text), in.how.attempts};
             tell(in, std::nullopt, 0, sink);
-            done(found, sink);
+            e.may_be_had_later ? void(came_.erase(found)) : done(found, sink);  // not acknowledged, it comes again
         } else if (is_wanted) {
             in.how.kind = outcome_kind::replied;
             tell(in, std::move(e.reply), e.key, sink);
@@ -227,7 +236,7 @@ public:
     /// Reports all that is left as stopped. The store keeps the tasks, and the replies that were not handled to their end.
     template <class Sink>
     void abandon(Sink& sink) {
-        serving_ = may_load_ = false;
+        may_load_ = false;
         fetch_at_ = time_point::max();
         const std::string text = "the server was stopped first";
         while (!asked_.empty()) {
@@ -242,6 +251,7 @@ public:
             tell(in, std::nullopt, 0, sink);
         }
         came_.clear();
+        kept_.clear();
         to_load_ = {};
         with_handlers_ = {};
     }
@@ -366,7 +376,26 @@ private:
             forget(*a);
         }
         to_load_[in.of.has_value()].push_back(key);
+        if (!in.of && !in.request_id.empty()) kept_.emplace(std::pair{in.node, in.request_id}, key);
         came_.emplace(key, std::move(in));
+    }
+
+    /// That waits for the handler, or 0.
+    task_key kept_reply(const std::string& node, const std::string& request_id) const {
+        const auto found = kept_.find({node, request_id});
+        return found == kept_.end() ? 0 : found->second;
+    }
+    template <class Sink>
+    task_key give_kept(task_key key, events::submitted<ticket>&& e, Sink& sink) {
+        arrival& in = came_.at(key);
+        kept_.erase({in.node, in.request_id});
+        in.of = std::move(e.ticket);
+        in.wants_reply = true;
+        std::erase(to_load_[0], key);
+        to_load_[1].push_back(key);
+        sink(effects::released<std::shared_ptr<const payload>>{std::move(e.content)});
+        load_next(sink);
+        return key;
     }
 
     /// Some at a time, so that not all is in memory at once. Those that nobody waits for count until they were handled.
@@ -380,6 +409,10 @@ private:
                 const auto key = waiting.front();
                 waiting.pop_front();
                 arrival& in = came_.at(key);
+                if (const auto kept = kept_.find({in.node, in.request_id});
+                    kept != kept_.end() && kept->second == key) {
+                    kept_.erase(kept);
+                }
                 ++loading_[is_awaited];
                 sink(effects::load_reply{key, in.node, std::move(in.encoded)});
             }
@@ -405,11 +438,13 @@ private:
     std::map<std::pair<node*, std::uint64_t>, task_key> forwarding_;
     std::size_t posting_ = 0;
     arrivals came_;  // replies
+    std::map<std::pair<std::string, std::string>, task_key>
+        kept_;  // of those that wait for the handler, by node and request
     // Of replies that nobody waits for, and of those that somebody does.
     std::array<std::deque<task_key>, 2> to_load_;
     std::array<std::size_t, 2> loading_{}, with_handlers_{};
     std::uint64_t last_place_ = 0;
-    bool serving_ = false;
+    bool knows_ends_ = false;
     bool may_load_ = false;
     bool fetching_ = false;
     bool fetch_again_ = false;

@@ -127,7 +127,7 @@ public:
             if (const auto status = came.get(); status.code != errc::ok) {
                 throw error(errc::store_failed, "start: the store can't tell whom it knows: " + status.text);
             }
-            return wait_until(deadline, [](const auto& core) { return core.acquiring_journals() == 0; });
+            return wait_until(deadline, [](const auto& core) { return core.has_recovered(); });
         }
         return true;
     }
@@ -482,7 +482,7 @@ private:
         e.encoded->read(0, e.encoded->size(), [weak = this->weak_from_this(), key = e.key, node = e.node](auto range) {
             const auto self = weak.lock();
             if (!self) return;
-            if (range.code != errc::ok) return self->tell_loaded(key, std::nullopt, range.text);
+            if (range.code != errc::ok) return self->tell_loaded(key, std::nullopt, range.text, true);
             self->decoders_.post(node, [self, key, content = range.data.flatten()] {
                 try {
                     self->tell_loaded(key, self->serializer_.decode(content), {});
@@ -503,8 +503,8 @@ private:
         log_.warn("a message from another node for node " + e.node + " is dropped: " + e.how.text);
     }
 
-    void tell_loaded(task_key key, std::optional<message_type> reply, std::string why) {
-        post_event(events::reply_loaded<message_type>{key, std::move(reply), std::move(why)});
+    void tell_loaded(task_key key, std::optional<message_type> reply, std::string why, bool may_be_had_later = false) {
+        post_event(events::reply_loaded<message_type>{key, std::move(reply), std::move(why), may_be_had_later});
     }
 
     void ask_for_nodes(std::shared_ptr<std::promise<store_status>> told) requires lasting_agent_store<Store> {
@@ -518,6 +518,7 @@ private:
             store_.listen(take, [weak, told](seen_nodes known) {
                 if (const auto self = weak.lock()) {
                     for (auto& each : known.nodes) self->post_event(events::node_seen{std::move(each)});
+                    self->post_event(events::ends_waiting{});
                 }
                 told->set_value(std::move(known.status));
             });

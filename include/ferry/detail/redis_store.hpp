@@ -525,6 +525,7 @@ private:
     void come_back() {
         tell({.what = store_note::kind::back});
         tell_owned();
+        tell_seen();
         check_posted();
     }
 
@@ -559,21 +560,40 @@ private:
     }
 
     void tell_nodes(std::function<void(seen_nodes)> done) {
+        list_nodes([this, done = std::move(done)](seen_nodes known, const std::vector<bool>&) {
+            done(std::move(known));
+            tell_owned();
+        });
+    }
+
+    /// The others' nodes, whose changes may have been missed.
+    void tell_seen() {
+        list_nodes([this](const seen_nodes& known, const std::vector<bool>& is_own) {
+            for (std::size_t i = 0; i < known.nodes.size(); ++i) {
+                const auto& each = known.nodes[i];
+                if (is_own[i]) continue;
+                tell({.what = store_note::kind::seen, .node = each.id, .status = each.status, .since = each.since});
+            }
+        });
+    }
+
+    /// Calls `done` with all nodes, and whether the journal of each is this server's.
+    void list_nodes(std::function<void(seen_nodes, const std::vector<bool>&)> done) {
         run({{}, {"SMEMBERS", key("nodes")}}, [this, done = std::move(done)](const redis_answer& answer) {
-            const auto out = std::make_shared<seen_nodes>();
-            if (!answer.ok()) out->status = failed(answer.problem);
-            const auto count = answer.value.size();
-            for (std::size_t i = 0; i < count; ++i) {
+            const auto out = std::make_shared<std::pair<seen_nodes, std::vector<bool>>>();
+            if (!answer.ok()) out->first.status = failed(answer.problem);
+            for (std::size_t i = 0; i < answer.value.size(); ++i) {
                 std::string id(answer.value[i].text());
-                run({{}, {"HMGET", key("n:" + id), "status", "since"}}, [this, out, id](const redis_answer& of) {
-                    if (!of.ok()) out->status = failed(of.problem);
-                    out->nodes.push_back(to_seen(id, of.value[0], of.value[1]));
-                });
+                run({{}, {"HMGET", key("n:" + id), "server", "status", "since"}},
+                    [this, out, id](const redis_answer& of) {
+                        if (!of.ok()) return void(out->first.status = failed(of.problem));
+                        out->first.nodes.push_back(to_seen(id, of.value[1], of.value[2]));
+                        out->second.push_back(of.value[0].text() == options_.server);
+                    });
             }
             run({{}, {"PING"}}, [this, out, done](const redis_answer& last) {
-                if (!last.ok()) out->status = failed(last.problem);
-                done(std::move(*out));
-                tell_owned();
+                if (!last.ok()) out->first.status = failed(last.problem);
+                done(std::move(out->first), out->second);
             });
         });
     }
