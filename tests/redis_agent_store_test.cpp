@@ -367,6 +367,22 @@ TEST(redis_agent_store, past_its_ceiling_a_task_ends_in_queue_full_and_leaves_no
         << "there is room again, and it was not posted";
 }
 
+TEST(redis_agent_store, a_reply_that_there_is_never_room_for_ends_its_task_without_it) {
+    auto options = a_place_of_its_own();
+    options.max_bytes = 300'000;
+    server a(options);
+    const auto owner = a.acquire("node").owner;
+    EXPECT_EQ(a.post("node", task(1, "content", "request")).code, errc::ok);
+    const auto status = a.end("node", owner, 1, replied(long_text(300'001)));
+    EXPECT_EQ(status.code, errc::ok);
+    EXPECT_THAT(status.text, HasSubstr("max_bytes"));
+    const auto ends = a.ends().ends;
+    ASSERT_EQ(ends.size(), 1U);
+    EXPECT_EQ(ends[0].end.how.kind, ferry::outcome_kind::store_failed);
+    EXPECT_EQ(ends[0].end.how.reason, errc::too_large);
+    EXPECT_FALSE(ends[0].end.reply);
+}
+
 TEST(redis_agent_store, a_small_task_does_not_overtake_a_large_one_of_before) {
     const auto options = a_place_of_its_own();
     server a(options), b(options);

@@ -44,7 +44,7 @@ struct task_record {
 /// How a store operation ended: `ok`, `store_failed` or `ownership_lost`, with the store's own words.
 struct store_status {
     errc code = errc::ok;
-    std::string text{};
+    std::string text{};  ///< with `ok`: what the operator should know all the same
     /// Of an `append`, where the store gives one: the same content, from now on to be sent in place of the one appended,
     /// whose memory can be let go.
     std::shared_ptr<const payload> content{};

@@ -290,6 +290,7 @@ public:
                 sharing_.lose(n, e.status, now, sink);
                 return check_drained(sink);
             }
+            if (!e.status.text.empty()) sink(effects::warning{"node " + *n.id + ": " + e.status.text});
         }
         if (journal_.done(*t, e.status, now, sink)) leased(*t, now, sink);
         pump(n, now, sink);

@@ -121,6 +121,9 @@ public:
     }
 
     void end(const std::string& node, epoch owner, std::uint64_t order, const task_end& end, written done) {
+        if (end.reply && end.reply->size() > options_.max_bytes) {
+            return end_without_reply(node, owner, order, end, std::move(done));
+        }
         std::vector<std::string> words{node,
                                        std::to_string(owner),
                                        redis_number(order),
@@ -357,6 +360,18 @@ private:
             done(std::move(answer));
             if (contents_->end(id)) run({redis_script::release, {id}}, [](const redis_answer&) {});
         };
+    }
+
+    /// There will never be room for the reply.
+    void end_without_reply(const std::string& node, epoch owner, std::uint64_t order, const task_end& had,
+                           written done) {
+        const auto why = "a reply of " + std::to_string(had.reply->size()) +
+                         " bytes is dropped, which is more than redis_options.max_bytes";
+        const task_end end{{outcome_kind::store_failed, errc::too_large, why, had.how.attempts}, had.request_id};
+        this->end(node, owner, order, end, [why, done = std::move(done)](store_status status) {
+            if (status.code == errc::ok) status.text = why;
+            done(std::move(status));
+        });
     }
 
     // --- posts -----------------------------------------------------------------------------------------------------------
