@@ -817,6 +817,148 @@ TEST_P(dispatch_shared, a_journal_that_was_lost_to_a_failure_is_acquired_again) 
     expect_nothing_left();
 }
 
+// --- what owners and others know of each other may be old -------------------------------------------------------------------
+
+struct dispatch_shared_late : testing::Test {
+    ferry_test::shared_world w{ferry_test::hub_options{.late = true}};
+    ferry_test::shared_server& a = w.start("a");
+    ferry_test::shared_server& b = w.start("b");
+
+    /// Somebody acquires the journal by this server's name, and it does not hear of it.
+    void acquire_unheard(const std::string& name, const std::string& node) {
+        ferry_test::hub_store other(w.shared, name);
+        other.acquire(node, [](const ferry::acquired_journal&) {});
+        for (std::size_t i = 0; i < w.shared->pending(); ++i) {
+            if (w.shared->pending_step(i).what == hub::kind::acquire) return w.shared->advance(i);
+        }
+    }
+    /// A node of this server's that is gone.
+    ferry_test::shared_node& gone_from(ferry_test::shared_server& server) {
+        auto& n = w.node_at("n", server);
+        n.reconnects = false;
+        n.disconnect();
+        return n;
+    }
+};
+
+TEST_F(dispatch_shared_late, what_another_server_told_before_does_not_keep_an_owner_from_trying_again) {
+    auto& n = gone_from(b);
+    w.step_servers();
+    ASSERT_TRUE(w.happen("b", hub::kind::announce));
+    n.connect(a);
+    w.step_servers();
+    ASSERT_TRUE(w.complete("a", hub::kind::note));  // b's of before
+    ASSERT_TRUE(w.complete("a", hub::kind::acquire));
+    n.disconnect();
+    w.settle();
+    const int t = a.send("n", {.expires_after = 20s});
+    w.shared->fail_next(hub::kind::fetch, hub::fault::refused);
+    w.advance(100s);
+    EXPECT_EQ(a.kind_of(t), outcome_kind::expired);
+}
+
+TEST_F(dispatch_shared_late, a_journal_that_is_free_while_its_owner_has_an_old_epoch_is_acquired) {
+    gone_from(a);
+    w.settle();
+    const int t = a.send("n", {.expires_after = 20s});
+    w.settle();
+    w.shared->expire("a");
+    for (int i = 0; i < 20 && w.shared->owner("n") != "b"; ++i) {
+        w.complete("b", hub::kind::note);
+        w.complete("b", hub::kind::acquire);
+    }
+    w.lose("b");
+    w.shared->expire("b");
+    w.settle();
+    w.advance(100s);
+    EXPECT_EQ(a.kind_of(t), outcome_kind::expired);
+}
+
+TEST_F(dispatch_shared_late, a_journal_whose_acquisition_nobody_has_heard_of_is_acquired_again) {
+    gone_from(a);
+    w.settle();
+    acquire_unheard("a", "n");
+    const int t = b.send("n", {.expires_after = 20s});
+    w.settle();
+    w.advance(200s);
+    EXPECT_EQ(b.kind_of(t), outcome_kind::expired);
+}
+
+TEST_F(dispatch_shared_late, a_status_that_could_not_be_told_is_told_again) {
+    auto& n = w.add_node("n");
+    w.shared->fail_next(hub::kind::announce, hub::fault::refused);
+    n.connect(a);
+    w.settle();
+    w.advance(5s);
+    EXPECT_EQ(b.status("n"), node_status::active);
+    const int t = b.send("n");
+    w.settle();
+    EXPECT_EQ(b.kind_of(t), outcome_kind::taken);
+}
+
+TEST_F(dispatch_shared_late, a_message_of_a_node_is_posted_once_though_its_journal_was_lost) {
+    w.node_at("n", a);
+    auto& to = w.node_at("to", b);
+    a.forward("n", "to", 42);
+    w.settle();
+    ASSERT_EQ(to.ran.size(), 1U);
+    w.shared->fail_next(hub::kind::fetch, hub::fault::refused);
+    b.send("n");
+    w.settle();
+    w.advance(5s);
+    const int again = a.forward("n", "to", 42);
+    w.settle();
+    EXPECT_EQ(a.answers.at(again), errc::ok);
+    EXPECT_EQ(to.ran.size(), 1U);
+}
+
+TEST_F(dispatch_shared_late, a_message_of_a_node_is_refused_while_the_server_stops) {
+    w.node_at("n", a);
+    a.stop();
+    const int call = a.forward("n", "to", 42);
+    w.settle();
+    EXPECT_EQ(a.answers.at(call), errc::stopped);
+}
+
+TEST_F(dispatch_shared_late, a_stop_waits_for_a_reply_that_is_being_read) {
+    w.node_at("n", b);
+    a.loads_at_once = false;
+    const int t = a.send("n", request("r"));
+    w.settle();
+    ASSERT_EQ(a.loads.size(), 1U);
+    a.stop();
+    EXPECT_EQ(a.drained, 0);
+    a.load_replies();
+    w.settle();
+    EXPECT_EQ(a.kind_of(t), outcome_kind::replied);
+    EXPECT_EQ(a.drained, 1);
+}
+
+TEST_F(dispatch_shared_late, a_handler_that_returns_after_a_forced_stop_is_heard) {
+    w.node_at("n", b);
+    a.handles_at_once = false;
+    const int t = a.send("n", request("r"));
+    w.settle();
+    a.stop();
+    a.stop_now();
+    a.handle(t);
+    w.settle();
+    EXPECT_EQ(w.shared->open_ends(), 0U);
+}
+
+TEST_F(dispatch_shared_late, a_reply_that_can_be_read_again_goes_to_the_handler) {
+    w.node_at("n", b);
+    a.fails_to_load = a.fails_for_now = true;
+    const int t = a.send("n", request("r"));
+    w.settle();
+    EXPECT_EQ(a.kind_of(t), outcome_kind::store_failed);
+    a.fails_to_load = a.fails_for_now = false;
+    w.advance(2s);
+    ASSERT_EQ(a.unclaimed.size(), 1U);
+    EXPECT_EQ(a.unclaimed[0].text, "re:r");
+    EXPECT_EQ(w.shared->open_ends(), 0U);
+}
+
 // --- all at once ---------------------------------------------------------------------------------------------------------
 
 /// Servers die and come back, nodes move, and the store completes late and fails.

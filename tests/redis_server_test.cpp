@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -29,12 +30,16 @@ using sharing_server = ferry::basic_grpc_server<ferry::redis_agent_store>;
 
 class redis_server_test : public testing::Test {
 protected:
-    std::unique_ptr<sharing_server> make(const std::string& name) {
+    std::unique_ptr<sharing_server> make(const std::string& name,
+                                         std::function<void(ferry::log_level, const std::string&)> log = {}) {
         ferry::redis_options where;
         where.unix_socket = redis.socket();
         where.server = name;
         where.patience = redis_patience;
-        auto made = std::make_unique<sharing_server>(quick_server(), ferry::redis_agent_store(where));
+        where.max_bytes = redis_max_bytes;
+        auto options = quick_server();
+        if (log) options.log = std::move(log);
+        auto made = std::make_unique<sharing_server>(std::move(options), ferry::redis_agent_store(where));
         made->start();
         return made;
     }
@@ -51,6 +56,7 @@ protected:
 
     redis_process redis{{.append_only = true, .append_sync = "always"}};
     std::chrono::milliseconds redis_patience = 30s;
+    std::uint64_t redis_max_bytes = 1'000'000'000;
     std::unique_ptr<sharing_server> a = make("a"), b = make("b");
 };
 
@@ -107,6 +113,30 @@ TEST_F(redis_server_test, a_redis_that_is_gone_for_a_while_loses_nothing_concurr
         }
     }
     EXPECT_EQ(runs, 90);
+}
+
+TEST_F(redis_server_test, replies_wait_at_their_node_where_redis_has_no_room_concurrent) {
+    notes warnings;
+    std::atomic<int> runs{0};
+    redis_max_bytes = 3'000'000;
+    b.reset();
+    b = make("b", warnings.of(ferry::log_level::warning));
+    const auto node = connect(b->port(), a->port(), [&](const ferry::task& task) {
+        ++runs;
+        task.reply({{"request_id", task.message().at("request_id")}, {"data", some_bytes(2'000'000)}});
+    });
+    std::promise<void> go_on;
+    std::vector<sharing_server::request_handle> asked;
+    for (int i = 0; i < 3; ++i) asked.push_back(a->request({{"n", i}}, "node"));
+    asked.front().on_done([may_go_on = go_on.get_future().share()](const auto&) { may_go_on.wait(); });
+    EXPECT_TRUE(soon([&] { return warnings.holding("no room for a reply") > 0; }));
+    go_on.set_value();
+    for (const auto& each : asked) {
+        ASSERT_TRUE(each.wait_for(patience));
+        EXPECT_EQ(each.wait().kind, outcome_kind::replied);
+    }
+    EXPECT_EQ(runs, 3);
+    EXPECT_EQ(warnings.holding("journal is lost"), 0);
 }
 
 struct impatient_redis_server_test : redis_server_test {

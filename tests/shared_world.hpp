@@ -337,7 +337,13 @@ private:
             ask([this, e] { s.store_.acknowledge(e.place, warn()); });
         }
         void operator()(ferry::effects::announce_node e) {
-            ask([this, e] { s.store_.announce(e.owner, e.what, warn()); });
+            ask([this, e] {
+                s.store_.announce(
+                    e.owner, e.what,
+                    s.told<ferry::store_status>([&s = s, id = e.what.id](const ferry::store_status& status) {
+                        if (status.code != ferry::errc::ok) s.feed(ferry::events::announcement_failed{id});
+                    }));
+            });
         }
         void operator()(ferry::effects::load_reply e) {
             s.loads.push_back(std::move(e));

@@ -102,7 +102,7 @@ struct store_note {
         free,   ///< the journal of `node` is nobody's: its owner is gone. Who gets this is to acquire it
         seen,   ///< `node`, whose journal is another server's, is new or went to this `status` at `since`
         gone,   ///< the store does not know the task of this `id` any more, which this server has posted
-        back,   ///< notes may have been missed
+        back,   ///< notes may have been missed; `seen` follows for nodes that are others'
     };
     kind what = kind::back;
     std::string node{};

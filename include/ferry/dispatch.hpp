@@ -203,19 +203,19 @@ public:
     /// A full queue is told to the sender; a node that nobody knows is not its business.
     template <class Sink>
     void step(events::forward_arrived<reply_call, ticket>&& e, instant now, Sink&& sink) {
-        if (is_at_end_) return refuse_late(std::move(e.call), sink);
+        if (stopping_) return refuse_late(std::move(e.call), sink);
         node* const from = nodes_.find(e.from);
         if (!from) return refuse_stranger(std::move(e.call), e.from, sink);
         if (replies_.known(*from, e.call, e.number, sink)) return;
         if constexpr (shared) {
-            if (asking_.is_forwarding(e.call, *from, e.number)) return;
+            if (asking_.has_come(e.call, *from, e.number, sink)) return;
         }
         const node* to = nodes_.find(e.task.node);
         const std::string full = to ? what_is_full(*to, e.task.content->size()) : std::string();
         if constexpr (shared) {
             const task_key posted = full.empty() ? step(std::move(e.task), now, sink) : task_key{0};
             if (posted != 0) return asking_.is_forwarded(posted, std::move(e.call), *from, e.number);
-            if (full.empty()) replies_.remember(*from, e.number);
+            if (full.empty()) asking_.remember(*from, e.number);
         } else if (full.empty()) {
             replies_.remember(*from, e.number);
             step(std::move(e.task), now, sink);
@@ -254,9 +254,9 @@ public:
     }
 
     template <class Sink>
-    void step(events::reply_loaded<reply>&& e, instant, Sink&& sink) {
+    void step(events::reply_loaded<reply>&& e, [[maybe_unused]] instant now, Sink&& sink) {
         if constexpr (shared) {
-            asking_.loaded(std::move(e), sink);
+            asking_.loaded(std::move(e), now, sink);
         } else {
             replies_.loaded(std::move(e), sink);
         }
@@ -286,6 +286,9 @@ public:
         if (!t) return;
         node& n = *t->owner;
         if constexpr (shared) {
+            if (e.status.code == errc::queue_full && journal_.put_back(*t, e.status, sink)) {
+                return check_drained(sink);
+            }
             if (e.status.code != errc::ok) {
                 sharing_.lose(n, e.status, now, sink);
                 return check_drained(sink);
@@ -351,6 +354,12 @@ public:
     }
 
     template <class Sink>
+    void step(const events::announcement_failed& e, instant, Sink&& sink) {
+        node* n = nodes_.find(e.node);
+        if (n && !is_at_end_) sharing_.is_untold(*n, sink);
+    }
+
+    template <class Sink>
     void step(events::tasks_fetched&& e, instant now, Sink&& sink) {
         node* n = nodes_.find(e.node);
         if (!n || is_at_end_) return;
@@ -364,7 +373,7 @@ public:
     void step(const events::journal_free& e, instant, Sink&& sink) {
         node* n = nodes_.find(e.node);
         if (stopping_ || (!n && !(n = nodes_.add(e.node, sink)))) return;
-        n->owned ? sharing_.fetch(*n, sink) : acquire(*n, sink);
+        sharing_.is_free(*n, sink);
     }
 
     template <class Sink>
@@ -379,6 +388,7 @@ public:
         asking_.fetch(sink);
         for (auto& [id, n] : nodes_) {
             if (n.owned || n.acquiring) sharing_.fetch(n, sink);
+            nodes_.tell_others(n, sink);
         }
     }
 
@@ -491,7 +501,7 @@ public:
     bool quiet_but_for_handlers() const {
         if (polls_.carrying() > 0 || journal_.settling_tasks() > journal_.with_handlers()) return false;
         if constexpr (shared) {
-            if (asking_.posting() > 0) return false;
+            if (asking_.posting() > 0 || asking_.awaited_to_load() > 0) return false;
         }
         for (const auto& [id, n] : nodes_) {
             if (polls_.unconfirmed(n) && n.status != node_status::disconnected) return false;
@@ -663,14 +673,18 @@ private:
         if (nodes_.has_gone(n, now, sink)) polls_.node_gone(n, now, sink);
         queue_.expire_waiting(n, now, sink);
         replies_.expire(n, now, sink);
-        if constexpr (shared) sharing_.look_after(n, now, sink);
+        if constexpr (shared) {
+            if (!stopping_) sharing_.look_after(n, now, sink);
+        }
         pump(n, now, sink);
         nodes_.arm(n, next_wake(n, now.steady), sink);
     }
 
     time_point next_wake(const node& n, time_point now) const {
         auto when = time_point::max();
-        if constexpr (shared) when = sharing_.next_wake(n);
+        if constexpr (shared) {
+            if (!stopping_) when = sharing_.next_wake(n);
+        }
         return std::min({when, nodes_.next_wake(n), polls_.next_wake(n), streams_.next_wake(n),
                          queue_.next_wake(n, now), replies_.next_wake(n)});
     }
@@ -679,7 +693,7 @@ private:
     void check_drained(Sink& sink) {
         if (!stopping_ || drained_ || journal_.with_handlers() > 0) return;
         if constexpr (shared) {
-            if (asking_.with_handlers() > 0) return;
+            if (asking_.with_handlers() > 0 && !is_at_end_) return;
         }
         if (!quiet_but_for_handlers()) return;
         drained_ = true;

@@ -212,6 +212,10 @@ struct tasks_fetched {
 struct journal_free {
     const std::string& node;
 };
+/// The others could not be told of the node.
+struct announcement_failed {
+    const std::string& node;
+};
 /// What another server has told of a node.
 struct node_seen {
     seen_node what;

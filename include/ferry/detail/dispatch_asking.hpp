@@ -87,12 +87,22 @@ public:
         if (number != 0) forwarding_[{&from, number}] = key;
     }
 
-    /// True where it is being posted already: it came twice.
-    bool is_forwarding(reply_call& call, node& from, std::uint64_t number) {
+    /// True where it came before: it was posted, or is being posted.
+    template <class Sink>
+    bool has_come(reply_call& call, node& from, std::uint64_t number, Sink& sink) {
+        if (number != 0 && from.share.forwards && from.share.forwards->find(number)) {
+            sink(effects::answer_reply<reply_call>{std::move(call), errc::ok, {}});
+            return true;
+        }
         const auto found = number != 0 ? forwarding_.find({&from, number}) : forwarding_.end();
         if (found == forwarding_.end()) return false;
         asked_.at(found->second).answers.push_back(std::move(call));
         return true;
+    }
+
+    static void remember(node& from, std::uint64_t number) {
+        if (!from.share.forwards) from.share.forwards = std::make_unique<replies_seen>();
+        from.share.forwards->remember(number, 0);
     }
 
     /// True where the operation was one on a task that is asked for here.
@@ -174,10 +184,16 @@ public:
 
     template <class Sink>
     void time_passed(instant now, Sink& sink) {
-        if (fetch_at_ == time_point::max()) return;
-        if (now.steady < fetch_at_) return sink(effects::wake_at{fetch_at_});
-        fetch_at_ = time_point::max();
-        fetch(sink);
+        if (fetch_at_ <= now.steady) {
+            fetch_at_ = time_point::max();
+            fetch(sink);
+        }
+        if (load_at_ <= now.steady) {
+            load_at_ = time_point::max();
+            for (const auto key : std::exchange(to_load_again_, {})) to_load_[0].push_back(key);
+            load_next(sink);
+        }
+        if (const auto next = std::min(fetch_at_, load_at_); next != time_point::max()) sink(effects::wake_at{next});
     }
 
     /// Has been told what came for an earlier life of this server.
@@ -195,18 +211,19 @@ public:
 
     /// A reply is there, or can't be had.
     template <class Sink>
-    void loaded(events::reply_loaded<reply>&& e, Sink& sink) {
+    void loaded(events::reply_loaded<reply>&& e, instant now, Sink& sink) {
         const auto found = came_.find(e.key);
         if (found == came_.end() || found->second.loaded) return;
         arrival& in = found->second;
         in.loaded = true;
         --loading_[in.of.has_value()];
+        if (!e.may_be_had_later) sink(effects::released<std::shared_ptr<const payload>>{std::move(in.encoded)});
         const bool is_wanted = in.of && (in.wants_reply || in.how.kind == outcome_kind::replied);
         if (!e.reply) {
             sink(effects::warning{"node " + in.node + ": a reply that was kept can't be read: " + e.text});
             in.how = {outcome_kind::store_failed, errc::store_failed, std::move(e.text), in.how.attempts};
             tell(in, std::nullopt, 0, sink);
-            e.may_be_had_later ? void(came_.erase(found)) : done(found, sink);  // not acknowledged, it comes again
+            e.may_be_had_later ? load_later(found, now, sink) : done(found, sink);
         } else if (is_wanted) {
             in.how.kind = outcome_kind::replied;
             tell(in, std::move(e.reply), e.key, sink);
@@ -230,6 +247,9 @@ public:
         load_next(sink);
     }
 
+    /// Replies that have come for somebody who has not been told.
+    std::size_t awaited_to_load() const noexcept { return loading_[1] + to_load_[1].size(); }
+
     /// Replies with somebody who has not returned.
     std::size_t with_handlers() const noexcept { return with_handlers_[0] + with_handlers_[1]; }
 
@@ -237,23 +257,28 @@ public:
     template <class Sink>
     void abandon(Sink& sink) {
         may_load_ = false;
-        fetch_at_ = time_point::max();
+        fetch_at_ = load_at_ = time_point::max();
+        to_load_again_.clear();
         const std::string text = "the server was stopped first";
         while (!asked_.empty()) {
             asked& a = asked_.begin()->second;
             answer(a, errc::stopped, text, sink);
             end(a, {outcome_kind::stopped, errc::stopped, text, 0}, sink);
         }
-        for (auto& [key, in] : came_) {
+        for (auto each = came_.begin(); each != came_.end();) {
+            arrival& in = each->second;
             if (in.encoded) sink(effects::released<std::shared_ptr<const payload>>{std::move(in.encoded)});
-            if (in.loaded) continue;
+            if (in.loaded) {  // somebody has it, and may return yet
+                ++each;
+                continue;
+            }
             in.how = {outcome_kind::stopped, errc::stopped, text, in.how.attempts};
             tell(in, std::nullopt, 0, sink);
+            each = came_.erase(each);
         }
-        came_.clear();
+        loading_ = {};
         kept_.clear();
         to_load_ = {};
-        with_handlers_ = {};
     }
 
 private:
@@ -324,7 +349,7 @@ private:
     template <class Sink>
     void answer(asked& a, errc reason, const std::string& text, Sink& sink) {
         if (!a.from) return;
-        if (reason == errc::ok) a.from->remember_reply(a.number, 0);
+        if (reason == errc::ok) remember(*a.from, a.number);
         forwarding_.erase({a.from, a.number});
         for (auto& each : std::exchange(a.answers, {})) {
             sink(effects::answer_reply<reply_call>{std::move(each), reason, text});
@@ -414,7 +439,7 @@ private:
                     kept_.erase(kept);
                 }
                 ++loading_[is_awaited];
-                sink(effects::load_reply{key, in.node, std::move(in.encoded)});
+                sink(effects::load_reply{key, in.node, in.encoded});
             }
         }
     }
@@ -424,6 +449,18 @@ private:
     void tell(arrival& in, std::optional<reply>&& content, task_key key, Sink& sink) {
         if (!in.of) return;
         sink(effects::ended<ticket, reply>{std::move(*in.of), in.how, std::move(content), in.node, key});
+    }
+
+    /// The store has failed; its sender was told so. For the handler it is tried again.
+    template <class Sink>
+    void load_later(typename arrivals::iterator which, instant now, Sink& sink) {
+        arrival& in = which->second;
+        in.of.reset();
+        in.loaded = false;
+        in.how = {outcome_kind::replied, errc::ok, {}, in.how.attempts};
+        to_load_again_.push_back(which->first);
+        load_at_ = later(now.steady, pause_);
+        sink(effects::wake_at{load_at_});
     }
 
     template <class Sink>
@@ -448,7 +485,8 @@ private:
     bool may_load_ = false;
     bool fetching_ = false;
     bool fetch_again_ = false;
-    time_point fetch_at_ = time_point::max();
+    std::vector<task_key> to_load_again_;
+    time_point fetch_at_ = time_point::max(), load_at_ = time_point::max();
 };
 
 }  // namespace ferry::detail

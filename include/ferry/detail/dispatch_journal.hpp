@@ -116,6 +116,30 @@ public:
         conclude(t, sink);
     }
 
+    /// The store has no room for the task's reply: its node keeps it, and sends it again. False where it has none.
+    template <class Sink>
+    bool put_back(task& t, const store_status& why, Sink& sink) {
+        if (t.state != task_state::settling || !t.record.reply) return false;
+        node& n = *t.owner;
+        t.busy = store_op::none;
+        --settling_;
+        if (n.replies) n.replies->forget(t.record.reply_number);
+        tasks_.answer(t, why.code, why.text, sink);
+        sink(effects::released<std::shared_ptr<const payload>>{std::exchange(t.record.reply, nullptr)});
+        sink(effects::warning{"node " + *n.id + ": the store has no room for a reply: " + why.text});
+        if (t.record.order == 0) {
+            n.share.replies.erase(&t);
+            tasks_.reported();
+            tasks_.forget(t);
+            return true;
+        }
+        t.how = {};
+        t.record.reply_number = 0;
+        t.state = task_state::awaiting_reply;
+        if (!t.record.taken) note_taken(n, t, sink);
+        return true;
+    }
+
     /// The journal is another server's now, and so are its tasks: this server knows nothing of them any more.
     template <class Sink>
     void forget_all(node& n, Sink& sink) {

@@ -58,8 +58,7 @@ public:
         n.owner = journal.owner;
         n.last_order = 0;
         n.share.pause = {};
-        n.share.is_mirrored = false;
-        n.share.fetching = false;
+        n.share.is_mirrored = n.share.is_untold = n.share.fetching = false;
         for (const auto number : journal.replies) n.remember_reply(number, 0);
         for (auto& record : journal.tasks) restore(n, std::move(record), now, sink);
         if (n.status != node_status::disconnected) nodes_.poll_over(n, now, sink);
@@ -104,6 +103,11 @@ public:
     void fetched(node& n, epoch owner, acquired_journal& journal, instant now, Sink& sink) {
         if (!n.owned || n.owner != owner || !std::exchange(n.share.fetching, false)) return;
         if (journal.status.code != errc::ok) return lose(n, journal.status, now, sink);
+        if (!n.share.has_changed) {
+            n.share.told.reset();
+            n.share.is_free = false;
+        }
+        if (std::exchange(n.share.is_untold, false)) nodes_.tell_others(n, sink);
         const auto known = n.last_order;
         for (auto& record : journal.tasks) {
             if (record.order > known) {
@@ -115,12 +119,33 @@ public:
         if (n.share.has_changed) fetch(n, sink);
     }
 
+    /// The journal is nobody's. Where it is this server's as far as is known here, that may be a time of before.
+    template <class Sink>
+    void is_free(node& n, Sink& sink) {
+        if (!n.owned && !n.acquiring) return acquire(n, sink);
+        n.share.told.reset();
+        n.share.is_free = true;
+        fetch(n, sink);
+    }
+
     /// What another server has told of the node, which may be this server's all the same, or may be no more.
     template <class Sink>
     void seen(node& n, seen_node&& what, Sink& sink) {
-        if (n.owned || n.acquiring) return void(n.share.told = std::move(what));
+        if (n.owned || n.acquiring) {  // only who owns a journal tells: it is to be seen whether this server still does
+            n.share.told = std::move(what);
+            n.share.is_free = false;
+            return fetch(n, sink);
+        }
         n.share.acquire_at = time_point::max();
         nodes_.seen(n, what, sink);
+    }
+
+    /// The others are told once more, if it is still this server's.
+    template <class Sink>
+    void is_untold(node& n, Sink& sink) {
+        if (!n.owned) return;
+        n.share.is_untold = true;
+        fetch(n, sink);
     }
 
     // --- as time passes ------------------------------------------------------------------------------------------------
@@ -135,13 +160,14 @@ public:
 private:
     static constexpr std::chrono::milliseconds shortest_pause{1000}, longest_pause{60'000};
 
-    /// Where the store has failed, the journal may still be this server's in the store's eyes, and nobody else looks after
-    /// it: it is tried again, unless another server has told that the node is its.
+    /// The journal may still be this server's in the store's eyes, and nobody else look after it: where the store has failed,
+    /// or an acquisition was heard of by nobody. It is tried again, unless another server has told that the node is its.
     template <class Sink>
     void leave_to_others(node& n, errc why, instant now, Sink& sink) {
         n.share.fetching = n.share.has_changed = false;
+        if (why == errc::ownership_lost && std::exchange(n.share.is_free, false)) return acquire(n, sink);
         if (const auto told = std::exchange(n.share.told, std::nullopt)) return nodes_.seen(n, *told, sink);
-        if (why == errc::ownership_lost) return;
+        if (why == errc::ownership_lost) n.share.pause = std::max(n.share.pause, shortest_pause);
         n.share.pause = std::clamp(n.share.pause * 2, shortest_pause, longest_pause);
         n.share.acquire_at = later(now.steady, n.share.pause);
         nodes_.arm(n, n.share.acquire_at, sink);

@@ -233,6 +233,9 @@ public:
         tasks_.erase(order_.front());
         order_.pop_front();
     }
+    void forget(std::uint64_t number) {
+        if (tasks_.erase(number) > 0) std::erase(order_, number);
+    }
 
 private:
     std::unordered_map<std::uint64_t, task_key> tasks_;
@@ -261,8 +264,11 @@ struct shared_journal {
     std::unordered_map<std::uint64_t, dispatch_task<Types>*> tasks;  // by order; none where another server owns it
     std::unordered_set<dispatch_task<Types>*> replies;               // to no task, on their way into the store
     std::vector<late_reply<Types>> late_replies;
+    std::unique_ptr<replies_seen> forwards;  // numbers of messages to other nodes
     bool fetching = false;
     bool has_changed = false;       // since the fetch, or the acquisition, that is under way began
+    bool is_free = false;           // it was told, while it was this server's
+    bool is_untold = false;         // the others have not heard of the status
     bool is_mirrored = false;       // the status is what another server has told
     std::optional<seen_node> told;  // by another server, of this server's own node: it may be the other's by now
     std::chrono::steady_clock::time_point acquire_at = std::chrono::steady_clock::time_point::max();

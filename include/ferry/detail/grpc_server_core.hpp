@@ -120,9 +120,12 @@ public:
     /// `error{store_failed}` where it can't be had.
     bool recover([[maybe_unused]] std::chrono::steady_clock::time_point deadline) {
         if constexpr (lasting_agent_store<Store>) {
-            const auto told = std::make_shared<std::promise<store_status>>();
-            ask_for_nodes(told);
-            auto came = told->get_future();
+            if (!known_.valid()) {  // a start that failed may be followed by another one
+                const auto told = std::make_shared<std::promise<store_status>>();
+                known_ = told->get_future().share();
+                ask_for_nodes(told);
+            }
+            const auto came = known_;
             if (came.wait_until(deadline) != std::future_status::ready) return false;
             if (const auto status = came.get(); status.code != errc::ok) {
                 throw error(errc::store_failed, "start: the store can't tell whom it knows: " + status.text);
@@ -469,7 +472,11 @@ private:
             if (std::exchange(announcing_, true)) return;
         }
         while (const auto node = next_to_announce()) {
-            store_.announce(node->first, node->second, [](const store_status&) {});
+            store_.announce(node->first, node->second,
+                            [weak = this->weak_from_this(), id = node->second.id](const store_status& status) {
+                                const auto self = weak.lock();
+                                if (self && status.code != errc::ok) self->post_event(events::announcement_failed{id});
+                            });
         }
     }
     void perform(const effects::warning& e) { log_.warn(e.text); }
@@ -653,6 +660,7 @@ private:
     std::mutex announcing_mutex_;
     std::deque<std::string> to_announce_;  // nodes
     bool announcing_ = false;
+    std::shared_future<store_status> known_;  // what the store knows of nodes
     std::atomic<bool> listening_{false};
     alarm alarm_;
 };

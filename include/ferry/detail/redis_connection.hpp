@@ -8,16 +8,19 @@
 
 #include <hiredis/hiredis.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <memory>
 #include <optional>
 #include <span>
@@ -77,6 +80,28 @@ public:
 
 private:
     bool is_final_;
+};
+
+/// While it lives, a write to a connection that is closed does not end the process: hiredis knows nothing of SIGPIPE.
+class no_sigpipe {
+public:
+    no_sigpipe() noexcept {
+        ::sigemptyset(&pipe_);
+        ::sigaddset(&pipe_, SIGPIPE);
+        ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+    }
+    no_sigpipe(const no_sigpipe&) = delete;
+    no_sigpipe& operator=(const no_sigpipe&) = delete;
+    ~no_sigpipe() {
+        if (::sigismember(&before_, SIGPIPE) == 1) return;
+        const timespec no_time{};
+        while (::sigtimedwait(&pipe_, nullptr, &no_time) > 0) {
+        }
+        ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    }
+
+private:
+    sigset_t pipe_, before_;
 };
 
 class redis_connection {
@@ -162,7 +187,7 @@ public:
     /// True of an error that ends by itself.
     static bool passes(std::string_view text) noexcept {
         return text.starts_with("LOADING") || text.starts_with("NOSCRIPT") || text.starts_with("BUSY") ||
-               text.starts_with("MASTERDOWN") || text.starts_with("TRYAGAIN");
+               text.starts_with("MASTERDOWN") || text.starts_with("TRYAGAIN") || text.starts_with("READONLY");
     }
 
 private:

@@ -35,9 +35,15 @@ public:
     redis_contents(const redis_options& options, const std::string& server, std::string life)
         : options_(options), life_(std::move(life)), pipeline_(options, server) {}
 
+    void begin() {
+        pipeline_.on_reconnect([weak = this->weak_from_this()] {
+            if (const auto self = weak.lock()) self->release_again();
+        });
+    }
+
     /// A name for a content that is to come with a command: the same for all that ask while one of them is not over. Each
-    /// `begin` needs an `end`.
-    std::string begin(const std::shared_ptr<const payload>& content) {
+    /// `need` needs an `end`.
+    std::string need(const std::shared_ptr<const payload>& content) {
         const std::lock_guard lock(mutex_);
         return find(content).id;
     }
@@ -59,35 +65,42 @@ public:
         reserve(content, id, of);
     }
 
-    /// The operation that needed the content is over. True where it is to be released.
-    bool end(const std::string& id) {
-        const std::lock_guard lock(mutex_);
-        const auto found = filings_.find(id);
-        if (found == filings_.end() || --found->second.users > 0) return false;
-        const bool is_held = found->second.state == writing_state::done;
-        const auto newest = by_content_.find(found->second.at);
-        if (newest != by_content_.end() && newest->second == id) by_content_.erase(newest);
-        filings_.erase(found);
-        return is_held;
+    /// The operation that needed the content is over.
+    void end(const std::string& id) {
+        {
+            const std::lock_guard lock(mutex_);
+            const auto found = filings_.find(id);
+            if (found == filings_.end() || --found->second.users > 0) return;
+            const bool is_held = found->second.state == writing_state::done;
+            forget_name(found->second);
+            filings_.erase(found);
+            if (!is_held) return;
+        }
+        release(id, id + " written");
     }
 
     /// Nothing is under way afterwards.
     void close() { pipeline_.close(); }
 
-    /// From a script's answer: name, size, and the bytes where they came along. Null where there is none. Throws
-    /// `error{store_failed}` where it is missing.
+    /// From a script's answer: name, size, the bytes where they came along, the size of pieces, and by what it is held. Null
+    /// where there is none, or where it is missing.
     std::shared_ptr<const payload> open(const redis_value& from) {
         if (!from.is_list()) return nullptr;
-        const auto size = from[1].number();
+        const auto size = from[1].number(), piece = from[3].number();
         if (!from[2].is_null()) return std::make_shared<const payload>(from[2].data());
-        if (size == 0 || from[3].number() == 0) throw error(errc::store_failed, "a content is missing in Redis");
-        return std::make_shared<const payload>(
-            std::make_shared<source>(this->weak_from_this(), std::string(from[0].text()), size, from[3].number()));
+        if (size == 0 || piece == 0) return nullptr;
+        return std::make_shared<const payload>(std::make_shared<source>(
+            this->weak_from_this(), std::string(from[0].text()), std::string(from[4].text()), size, piece));
     }
 
-    /// This process does not read it any more.
-    void release(const std::string& id) {
-        pipeline_.run({redis_script::release, {id}}, [](const redis_answer&) {});
+    /// This process does not need it any more. Where that can't be told, it is told again later.
+    void release(const std::string& id, const std::string& hold) {
+        pipeline_.run({redis_script::release, {id, hold}},
+                      [self = this->shared_from_this(), id, hold](const redis_answer& answer) {
+                          if (answer.ok()) return;
+                          const std::lock_guard lock(self->mutex_);
+                          self->unreleased_.emplace_back(id, hold);
+                      });
     }
 
     store_status full() const {
@@ -108,10 +121,11 @@ private:
 
     class source final : public payload_source {
     public:
-        source(std::weak_ptr<redis_contents> in, std::string id, std::uint64_t size, std::uint64_t chunk)
-            : in_(std::move(in)), id_(std::move(id)), size_(size), chunk_(chunk) {}
+        source(std::weak_ptr<redis_contents> in, std::string id, std::string hold, std::uint64_t size,
+               std::uint64_t chunk)
+            : in_(std::move(in)), id_(std::move(id)), hold_(std::move(hold)), size_(size), chunk_(chunk) {}
         ~source() override {
-            if (const auto in = in_.lock()) in->release(id_);
+            if (const auto in = in_.lock()) in->release(id_, hold_);
         }
         std::uint64_t size() const noexcept override { return size_; }
         void read(std::uint64_t offset, std::uint64_t length, std::function<void(range_result)> done) const override {
@@ -122,7 +136,7 @@ private:
 
     private:
         const std::weak_ptr<redis_contents> in_;
-        const std::string id_;
+        const std::string id_, hold_;
         const std::uint64_t size_, chunk_;
     };
 
@@ -140,13 +154,26 @@ private:
         return found->second;
     }
 
+    /// Under the mutex.
+    void forget_name(const filing& f) {
+        const auto newest = by_content_.find(f.at);
+        if (newest != by_content_.end() && newest->second == f.id) by_content_.erase(newest);
+    }
+
+    void release_again() {
+        std::vector<std::pair<std::string, std::string>> again;
+        {
+            const std::lock_guard lock(mutex_);
+            again.swap(unreleased_);
+        }
+        for (const auto& [id, hold] : again) release(id, hold);
+    }
+
     void reserve(const std::shared_ptr<const payload>& content, const std::string& id, const char* of) {
         redis_command room{redis_script::reserve,
                            {id, of, std::to_string(content->size()), std::to_string(options_.max_bytes),
                             std::to_string(options_.chunk_bytes)}};
-        pipeline_.run(std::move(room), [weak = this->weak_from_this(), content, id](const redis_answer& answer) {
-            const auto self = weak.lock();
-            if (!self) return;
+        pipeline_.run(std::move(room), [self = this->shared_from_this(), content, id](const redis_answer& answer) {
             if (!answer.ok()) return self->written(id, {errc::store_failed, answer.problem});
             if (answer.value[0].text() == "full") return self->written(id, self->full());
             const auto job = std::make_shared<upload>(upload{content, id});
@@ -171,14 +198,18 @@ private:
             }
             return;
         }
-        redis_command set{{}, {"HSET", key(job->id), std::to_string(job->next++)}};
+        redis_command set{redis_script::chunk, {job->id, std::to_string(job->next++)}};
         set.data = job->content->slice(at, chunk).flatten();
         set.has_data = true;
         ++job->under_way;
-        pipeline_.run(std::move(set), [weak = this->weak_from_this(), job](const redis_answer& answer) {
+        pipeline_.run(std::move(set), [self = this->shared_from_this(), job](const redis_answer& answer) {
             --job->under_way;
-            if (!answer.ok()) job->problem = answer.problem;
-            if (const auto self = weak.lock()) self->write_next(job);
+            if (!answer.ok()) {
+                job->problem = answer.problem;
+            } else if (answer.value[0].text() != "ok") {
+                job->problem = "a content is not in Redis any more";
+            }
+            self->write_next(job);
         });
     }
 
@@ -190,8 +221,9 @@ private:
             if (found == filings_.end()) return;
             found->second.state = status.code == errc::ok ? writing_state::done : writing_state::none;
             waiting.swap(found->second.waiting);
+            if (status.code != errc::ok) forget_name(found->second);  // another attempt is made under another one
         }
-        if (status.code != errc::ok) release(id);
+        if (status.code != errc::ok) release(id, id + " written");
         for (const auto& each : waiting) each({status, id});
     }
 
@@ -232,6 +264,7 @@ private:
     std::uint64_t last_ = 0;
     std::unordered_map<std::string, filing> filings_;
     std::unordered_map<const payload*, std::string> by_content_;
+    std::vector<std::pair<std::string, std::string>> unreleased_;
     redis_pipeline pipeline_;
 };
 

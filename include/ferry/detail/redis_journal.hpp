@@ -70,6 +70,9 @@ inline arrived_end to_end(const redis_value& from, redis_contents& contents) {
     out.end.how.text = from[5].text();
     out.end.how.attempts = static_cast<int>(from[6].number());
     out.end.reply = contents.open(from[7]);
+    if (from[7].is_list() && !out.end.reply) {
+        out.end.how = {outcome_kind::store_failed, errc::store_failed, "its reply is missing in Redis", 0};
+    }
     out.end.reply_number = from[8].number();
     out.place = from[9].number();
     return out;

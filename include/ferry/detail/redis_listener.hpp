@@ -4,7 +4,6 @@
 
 #include <ferry/detail/redis_connection.hpp>
 #include <ferry/detail/redis_options.hpp>
-#include <ferry/detail/redis_pipeline.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -13,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -24,7 +24,8 @@ public:
     struct callbacks {
         std::function<void(std::string_view)> heard;  ///< a message
         std::function<void()> beat;
-        std::function<void()> subscribed;  ///< from now on messages are heard; some may have been missed
+        std::function<void()> subscribed;                ///< from now on messages are heard; some may have been missed
+        std::function<void(const std::string&)> failed;  ///< why it can't be; once, and not once it was
     };
 
     /// All are called on the listener's thread.
@@ -53,14 +54,16 @@ private:
         }
 
         void run() {
-            no_sigpipe_in_this_thread();
+            const no_sigpipe guard;
+            const auto late = clock::now() + options.patience;
             auto pause = std::chrono::milliseconds(20);
             while (!is_stopping()) {
                 try {
                     subscribe();
                     pause = std::chrono::milliseconds(20);
                     listen();
-                } catch (const redis_failure&) {  // another attempt
+                } catch (const redis_failure& e) {
+                    if ((e.is_final() || clock::now() > late) && !std::exchange(has_told, true)) calls.failed(e.what());
                 }
                 std::unique_lock lock(mutex);
                 connection.reset();
@@ -73,18 +76,19 @@ private:
 
         void subscribe() {
             auto made = std::make_unique<redis_connection>(options);
-            std::vector<std::string> words{"SUBSCRIBE"};
-            words.insert(words.end(), channels.begin(), channels.end());
-            made->send(words);
-            for (std::size_t i = 0; i < channels.size(); ++i) {
-                const auto answer = made->get();
-                if (answer.is_error()) throw redis_failure(std::string(answer.text()), true);
-            }
             {
                 const std::lock_guard lock(mutex);
                 if (stopping) return;
                 connection = std::move(made);
             }
+            std::vector<std::string> words{"SUBSCRIBE"};
+            words.insert(words.end(), channels.begin(), channels.end());
+            connection->send(words);
+            for (std::size_t i = 0; i < channels.size(); ++i) {
+                const auto answer = connection->get();
+                if (answer.is_error()) throw redis_failure(std::string(answer.text()), true);
+            }
+            has_told = true;
             calls.subscribed();
         }
 
@@ -126,6 +130,7 @@ private:
         std::condition_variable stopped;
         std::unique_ptr<redis_connection> connection;
         bool stopping = false;
+        bool has_told = false;  // whether it hears
     };
 
     std::shared_ptr<state> state_;

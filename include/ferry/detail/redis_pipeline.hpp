@@ -10,13 +10,11 @@
 #include <ferry/growing_pause.hpp>
 #include <ferry/payload.hpp>
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -50,14 +48,6 @@ struct redis_answer {
     bool ok() const noexcept { return problem.empty(); }
 };
 
-/// A thread of a store's waits for the network; a broken connection must not end the process.
-inline void no_sigpipe_in_this_thread() noexcept {
-    sigset_t pipe;
-    ::sigemptyset(&pipe);
-    ::sigaddset(&pipe, SIGPIPE);
-    ::pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
-}
-
 class redis_pipeline {
 public:
     using told = std::function<void(redis_answer)>;
@@ -69,6 +59,7 @@ public:
         const auto until = clock::now() + state_->options.patience;
         for (auto pause = std::chrono::milliseconds(20);; pause = std::min(pause * 2, std::chrono::milliseconds(500))) {
             try {
+                const no_sigpipe guard;
                 state_->connect();
                 break;
             } catch (const redis_failure& e) {
@@ -83,13 +74,14 @@ public:
 
     ~redis_pipeline() { close(); }
 
-    /// What has been asked for is done first, or fails: a Redis that is gone is not waited for. What comes later fails.
+    /// What has been asked for is done first, unless Redis is gone or stands still: then it fails, as does what comes later.
     void close() {
         const std::lock_guard lock(closing_);
-        state_->stop();
         if (!thread_.joinable()) return;
         // Within a `told`, which is called on that thread.
-        thread_.get_id() == std::this_thread::get_id() ? thread_.detach() : thread_.join();
+        const bool is_inside = thread_.get_id() == std::this_thread::get_id();
+        state_->stop(!is_inside);
+        is_inside ? thread_.detach() : thread_.join();
     }
 
     /// Each is told exactly once, on the pipeline's thread.
@@ -131,23 +123,35 @@ private:
             made.done({{}, "the store is closed"});
         }
 
-        void stop() {
-            const std::lock_guard lock(mutex);
+        void stop(bool waits) {
+            std::unique_lock lock(mutex);
             stopping = true;
             came.notify_one();
+            for (auto answers = answered.load(); waits && !is_over; answers = answered.load()) {
+                if (ended.wait_for(lock, longest_silence, [&] { return is_over; }) || answers != answered) continue;
+                if (connection) connection->interrupt();
+            }
         }
 
         void connect() {
             auto made = std::make_unique<redis_connection>(options);
             for (std::size_t i = 0; i < redis_script_count; ++i) {
-                hashes[i] =
-                    made->must({"SCRIPT", "LOAD", std::string(redis_common) + std::string(redis_bodies[i])}).text();
+                const bool needs = needs_room(static_cast<redis_script>(i));
+                std::string text(needs ? "#!lua\n" : "#!lua flags=allow-oom\n");
+                text.append(redis_common).append(redis_bodies[i]);
+                hashes[i] = made->must({"SCRIPT", "LOAD", text}).text();
             }
+            made->must({"EVALSHA", hashes[0], "1", options.key_prefix, server, channels});
+            set(std::move(made));
+        }
+
+        void set(std::unique_ptr<redis_connection> made) {
+            const std::lock_guard lock(mutex);
             connection = std::move(made);
         }
 
         void run() {
-            no_sigpipe_in_this_thread();
+            const no_sigpipe guard;
             while (take()) {
                 if (!connection) reconnect();
                 if (connection) exchange();
@@ -167,25 +171,26 @@ private:
                 waiting.pop_front();
             }
             is_over = batch.empty();
+            if (is_over) ended.notify_all();
             return !is_over;
         }
 
-        /// Gives up what can't wait any longer.
         void reconnect() {
-            std::string why;
             try {
                 connect();
-                pause = first_pause;
-                std::function<void()> tell;
-                {
-                    const std::lock_guard lock(mutex);
-                    tell = reconnected;
-                }
-                if (tell) tell();
-                return;
             } catch (const error& e) {
-                why = e.what();
+                return give_up_late(e.what());
             }
+            std::function<void()> tell;
+            {
+                const std::lock_guard lock(mutex);
+                tell = reconnected;
+            }
+            if (tell) tell();
+        }
+
+        /// After a failure: pauses, and gives up what can't wait any longer.
+        void give_up_late(const std::string& why) {
             std::unique_lock lock(mutex);
             if (!stopping) came.wait_for(lock, pause, [&] { return stopping; });
             pause = std::min(pause * 2, longest_pause);
@@ -212,13 +217,16 @@ private:
                     if (value.is_error() && redis_connection::passes(value.text())) {
                         throw redis_failure(std::string(value.text()), false);
                     }
+                    pause = first_pause;
                     const auto over = std::move(batch.front());
                     batch.pop_front();
+                    ++answered;
                     std::string problem(value.is_error() ? value.text() : std::string_view());
                     over.done({std::move(value), std::move(problem)});
                 }
-            } catch (const redis_failure&) {
-                connection.reset();
+            } catch (const redis_failure& e) {
+                set(nullptr);
+                give_up_late(e.what());
             }
         }
 
@@ -237,18 +245,20 @@ private:
 
         static constexpr auto first_pause = std::chrono::milliseconds(20);
         static constexpr auto longest_pause = std::chrono::milliseconds(500);
+        static constexpr auto longest_silence = std::chrono::seconds(1);  // at the end
 
         const redis_options options;
         const std::string server, channels;
         std::mutex mutex;
-        std::condition_variable came;
+        std::condition_variable came, ended;
         std::deque<operation> waiting;
         std::function<void()> reconnected;
         bool stopping = false;
         bool is_over = false;
+        std::atomic<std::uint64_t> answered{0};
+        std::unique_ptr<redis_connection> connection;  // the thread's; set, and interrupted by others, under the mutex
         // The thread's own from here on.
         std::deque<operation> batch;
-        std::unique_ptr<redis_connection> connection;
         std::array<std::string, redis_script_count> hashes;
         std::vector<std::string_view> shown;
         std::chrono::milliseconds pause = first_pause;

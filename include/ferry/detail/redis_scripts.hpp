@@ -12,9 +12,10 @@
 //   owned:S                 nodes whose journals are that server's
 //   p:S                     what it has posted, by id: the node and order
 //   e:S  eh:S               ends that wait for it: their places, and what they are
-//   u:S                     contents that it holds, and how often
+//   u:S                     what it holds of contents: each the content's name, a blank, and more
 //   c:C  bytes              contents: references, size and chunks; their bytes in all, of tasks (t) and replies (r)
-//   places                  counts places and replies
+//   places                  the newest place
+//   run                     of Redis, that all this is from
 #pragma once
 
 #include <array>
@@ -25,6 +26,7 @@
 namespace ferry::detail {
 
 enum class redis_script : std::size_t {
+    revive,
     hello,
     beat,
     leave,
@@ -40,9 +42,16 @@ enum class redis_script : std::size_t {
     acknowledge,
     announce,
     reserve,
+    chunk,
     release,
 };
-inline constexpr std::size_t redis_script_count = 16;
+inline constexpr std::size_t redis_script_count = 18;
+
+/// Those that a Redis without memory refuses. The others free it, or keep a server alive.
+constexpr bool needs_room(redis_script which) noexcept {
+    return which == redis_script::append || which == redis_script::post || which == redis_script::reserve ||
+           which == redis_script::chunk;
+}
 
 /// A content of no more bytes comes with its task; another one is read in pieces.
 inline constexpr std::size_t redis_inline_bytes = 4096;
@@ -61,7 +70,7 @@ local function drop(id, times)
   local c = P .. 'c:' .. id
   if call('EXISTS', c) == 0 or call('HINCRBY', c, 'refs', -(times or 1)) > 0 then return end
   local v = call('HMGET', c, 'size', 'of')
-  if v[1] ~= '0' then call('HINCRBY', P .. 'bytes', v[2], '-' .. v[1]) end
+  if v[1] and v[1] ~= '0' then call('HINCRBY', P .. 'bytes', v[2], '-' .. v[1]) end
   call('UNLINK', c)
 end
 local function room(of, size, most)
@@ -72,22 +81,31 @@ end
 -- 'ok' where the content is there, or is made of the data.
 local function keep(id, of, size, has_data, data, most)
   local c = P .. 'c:' .. id
-  if call('EXISTS', c) == 1 then return 'ok' end
+  local has = call('HGET', c, 'size')
+  if has then return has == size and 'ok' or 'gone' end
   if has_data ~= '1' then return 'gone' end
   if not room(of, size, most) then return 'full' end
   call('HSET', c, 'size', size, 'of', of, 'refs', 0, '0', data)
   return 'ok'
 end
--- What a reader needs of a content. One that it will read in pieces, it holds.
-local function open(id)
+-- What a reader needs of a content. One that it will read in pieces, it holds: by a name that is the same where this is run
+-- twice. The last word of such a script is a part of that.
+local function open(id, by)
   if not id or id == '' then return false end
   local c = P .. 'c:' .. id
   local size = call('HGET', c, 'size')
-  if not size then return {id, '0', false, '0'} end
-  if tonumber(size) <= 4096 then return {id, size, call('HGET', c, '0'), '0'} end
-  use(id)
-  call('HINCRBY', P .. 'u:' .. me, id, 1)
-  return {id, size, false, call('HGET', c, 'chunk')}
+  if not size then return {id, '0', false, '0', ''} end
+  if tonumber(size) <= 4096 then return {id, size, call('HGET', c, '0'), '0', ''} end
+  local hold = id .. ' ' .. by .. ' ' .. ARGV[#ARGV]
+  if call('HSETNX', P .. 'u:' .. me, hold, 1) == 1 then use(id) end
+  return {id, size, false, call('HGET', c, 'chunk'), hold}
+end
+local function let_go(server)
+  for _, hold in ipairs(call('HKEYS', P .. 'u:' .. server)) do drop(string.match(hold, '^[^ ]*')) end
+  call('DEL', P .. 'u:' .. server)
+end
+local function changed(node, order)
+  call('ZADD', P .. 'w:' .. node, call('HINCRBY', P .. 'n:' .. node, 'changes', 1), order)
 end
 local function notify(node)
   local owner = call('HGET', P .. 'n:' .. node, 'server')
@@ -103,14 +121,14 @@ local function settle(node, order)
   if v[3] and v[3] ~= '' and call('HGET', P .. 'r:' .. node, v[3]) == order then call('HDEL', P .. 'r:' .. node, v[3]) end
   call('DEL', t)
   call('ZREM', P .. 'o:' .. node, order)
-  call('SREM', P .. 'w:' .. node, order)
+  call('ZREM', P .. 'w:' .. node, order)
 end
--- Some of the tasks behind an order, and whether there are more.
-local function page(node, after, with_changed)
+-- Some of the tasks behind an order, and whether there are more; with those changed since, all of them, unless `since` is ''.
+local function page(node, after, since)
   local orders = call('ZRANGEBYLEX', P .. 'o:' .. node, '(' .. after, '+', 'LIMIT', 0, 200)
   local more = #orders == 200 and 1 or 0
-  if with_changed then
-    for _, each in ipairs(call('SMEMBERS', P .. 'w:' .. node)) do
+  if since ~= '' then
+    for _, each in ipairs(call('ZRANGEBYSCORE', P .. 'w:' .. node, '(' .. since, '+inf')) do
       if each <= after then orders[#orders + 1] = each end
     end
   end
@@ -118,39 +136,56 @@ local function page(node, after, with_changed)
   for _, order in ipairs(orders) do
     local v = call('HMGET', P .. 't:' .. node .. ':' .. order, 'id', 'urgent', 'request', 'wants', 'attempts', 'taken',
                    'accepted', 'expires', 'until', 'withdrawn', 'content', 'reply', 'number')
-    v[11], v[12] = open(v[11]), open(v[12])
+    v[11], v[12] = open(v[11], 't' .. node .. order), open(v[12], 'r' .. node .. order)
     v[14] = order
     out[#out + 1] = v
   end
-  return {more, out}
+  return {more, out, call('HGET', P .. 'n:' .. node, 'changes') or '0'}
 end
-local function place() return pad(string.format('%.0f', call('INCR', P .. 'places'))) end
-local function lines(key)
-  local out, all = {}, call('HGETALL', key)
-  for i = 1, #all, 2 do out[#out + 1] = {all[i], all[i + 1]} end
+-- Higher than all before, also those that Redis has forgotten: the time, in microseconds, unless that went back.
+local function number()
+  local t = call('TIME')
+  local out = string.format('%.0f', math.max(tonumber(call('GET', P .. 'places') or '0') + 1, t[1] * 1000000 + t[2]))
+  call('SET', P .. 'places', out)
   return out
 end
+local function place() return pad(number()) end
 )lua";
 
 /// In the order of `redis_script`.
 inline constexpr std::array<std::string_view, redis_script_count> redis_bodies{
+    // revive: before all else over a connection. A Redis that was started again, or stands in for another one, may have lost its
+    // last writes: what owners know of journals counts no more, and no epoch that was lost is given again.
+    R"lua(
+local run = string.match(call('INFO', 'server'), 'run_id:(%x+)')
+local was = call('GET', P .. 'run')
+if was == run then return {'ok'} end
+call('SET', P .. 'run', run)
+if not was then return {'ok'} end
+for _, node in ipairs(call('SMEMBERS', P .. 'nodes')) do
+  local owner = call('HGET', P .. 'n:' .. node, 'server')
+  if owner then call('PUBLISH', C .. 'to:' .. owner, 'lost ' .. node) end
+  call('HINCRBY', P .. 'n:' .. node, 'epoch', 1000)
+end
+return {'ok'}
+)lua",
     // hello: token, lease, forget_after, format. A new life of this server's begins.
     R"lua(
 local format = call('GET', P .. 'format')
 if format and format ~= ARGV[6] then return {'format', format} end
+call('PUBLISH', C .. 'all', '')
+call('PUBLISH', C .. 'to:' .. me, '')
 call('SET', P .. 'format', ARGV[6])
-if call('GET', P .. 'known:' .. me) ~= ARGV[3] then
-  for _, held in ipairs(lines(P .. 'u:' .. me)) do drop(held[1], tonumber(held[2])) end
-  call('DEL', P .. 'u:' .. me)
-end
+if call('GET', P .. 'known:' .. me) ~= ARGV[3] then let_go(me) end
 call('SET', P .. 'alive:' .. me, ARGV[3], 'PX', ARGV[4])
 call('SET', P .. 'known:' .. me, ARGV[3], 'PX', ARGV[5])
 call('SADD', P .. 'servers', me)
-return {'ok', call('SMEMBERS', P .. 'nodes')}
+return {'ok'}
 )lua",
     // beat: token, lease, forget_after. This server is there; what of others is not there any more is taken over, some of it at a time.
     R"lua(
 local alive = call('GET', P .. 'alive:' .. me)
+local lapsed = alive and 0 or 1
 if not alive then alive = call('GET', P .. 'known:' .. me) end
 if alive and alive ~= ARGV[3] then return {'replaced'} end
 local forgotten = 1 - call('EXISTS', P .. 'known:' .. me)
@@ -165,9 +200,11 @@ for _, s in ipairs(call('SMEMBERS', P .. 'servers')) do
       call('SMOVE', P .. 'owned:' .. s, P .. 'owned:' .. me, node)
       call('HSET', P .. 'n:' .. node, 'server', me)
       call('HINCRBY', P .. 'n:' .. node, 'epoch', 1)
+      call('PUBLISH', C .. 'to:' .. s, 'lost ' .. node)
       free[#free + 1] = node
     end
     if #owned < 500 and call('EXISTS', P .. 'known:' .. s) == 0 then
+      call('DEL', P .. 'p:' .. s)
       local places = call('ZRANGE', P .. 'e:' .. s, 0, 199)
       for _, each in ipairs(places) do
         local was = cmsgpack.unpack(call('HGET', P .. 'eh:' .. s, each))
@@ -182,14 +219,13 @@ for _, s in ipairs(call('SMEMBERS', P .. 'servers')) do
         call('HDEL', P .. 'eh:' .. s, each)
       end
       if #places < 200 then
-        for _, held in ipairs(lines(P .. 'u:' .. s)) do drop(held[1], tonumber(held[2])) end
-        call('DEL', P .. 'u:' .. s, P .. 'p:' .. s)
+        let_go(s)
         call('SREM', P .. 'servers', s)
       end
     end
   end
 end
-return {'ok', free, ends, forgotten}
+return {'ok', free, ends, forgotten, lapsed}
 )lua",
     // leave: token.
     R"lua(
@@ -198,7 +234,7 @@ call('DEL', P .. 'alive:' .. me)
 call('PUBLISH', C .. 'all', 'left')
 return {'ok'}
 )lua",
-    // acquire: node. Some of its tasks come with it.
+    // acquire: node, hold. Some of its tasks come with it.
     R"lua(
 local node = ARGV[3]
 local n = P .. 'n:' .. node
@@ -213,15 +249,15 @@ if before ~= me then
 end
 call('HSET', n, 'server', me)
 call('HINCRBY', n, 'epoch', 1)
-return {'ok', page(node, '00000000000000000000', false), call('HGET', n, 'epoch'), call('ZRANGE', P .. 's:' .. node, 0, -1)}
+return {'ok', page(node, '00000000000000000000', ''), call('HGET', n, 'epoch'), call('ZRANGE', P .. 's:' .. node, 0, -1)}
 )lua",
-    // fetch: node, epoch, after, with changed ones.
+    // fetch: node, epoch, after, changes since, hold.
     R"lua(
 local node, after = ARGV[3], ARGV[5]
 if not owns(node, ARGV[4]) then return {'lost'} end
-return {'ok', page(node, after, ARGV[6] == '1')}
+return {'ok', page(node, after, ARGV[6])}
 )lua",
-    // append: node, epoch, order, id, urgent, request, wants, attempts, taken, accepted, expires, content or reply, number; content: id, size, has_data, data, most
+    // append: node, epoch, order, id, urgent, request, wants, attempts, taken, accepted, expires, content or reply, number; content: id, size, has_data, most, data
     R"lua(
 local node, order = ARGV[3], ARGV[5]
 if not owns(node, ARGV[4]) then return {'lost'} end
@@ -236,9 +272,9 @@ call('ZADD', P .. 'o:' .. node, 0, order)
 if order > pad(call('HGET', P .. 'n:' .. node, 'last') or '0') then
   call('HSET', P .. 'n:' .. node, 'last', (string.gsub(order, '^0+', '')))
 end
-return {'ok', tonumber(ARGV[17]) > 4096 and open(ARGV[16])}
+return {'ok', tonumber(ARGV[17]) > 4096 and open(ARGV[16], node .. order)}
 )lua",
-    // update: node, epoch, order, attempts, taken, has_reply, number; content: id, size, has_data, data, most
+    // update: node, epoch, order, attempts, taken, has_reply, number; content: id, size, has_data, most, data
     R"lua(
 local node, order = ARGV[3], ARGV[5]
 if not owns(node, ARGV[4]) then return {'lost'} end
@@ -268,7 +304,7 @@ if not owns(ARGV[3], ARGV[4]) then return {'lost'} end
 settle(ARGV[3], ARGV[5])
 return {'ok'}
 )lua",
-    // post: node, id, urgent, request, wants, accepted, expires, until; content: id, size, has_data, data, most
+    // post: node, id, urgent, request, wants, accepted, expires, until; content: id, size, has_data, most, data
     R"lua(
 local node, id, request, wants, til = ARGV[3], ARGV[4], ARGV[6], ARGV[7], ARGV[10]
 local n, p = P .. 'n:' .. node, P .. 'p:' .. me
@@ -283,7 +319,7 @@ if open_one then
     local is = call('HMGET', t, 'wants', 'until')
     if is[1] ~= '1' or pad(til) > pad(is[2]) then call('HSET', t, 'wants', '1', 'until', til) end
   end
-  call('SADD', P .. 'w:' .. node, open_one)
+  changed(node, open_one)
   call('HSET', p, id, open_one .. node)
   return {'ok', notify(node)}
 end
@@ -308,17 +344,17 @@ order = string.sub(order, 1, 20)
 local t = P .. 't:' .. ARGV[3] .. ':' .. order
 if call('EXISTS', t) == 0 then return {'ok'} end
 call('HSET', t, 'withdrawn', '1')
-call('SADD', P .. 'w:' .. ARGV[3], order)
+changed(ARGV[3], order)
 return {'ok', notify(ARGV[3])}
 )lua",
-    // end: node, epoch, order or 0s, kind, code, text, attempts, request, number, has_reply; content: id, size, has_data, data, most
+    // end: node, epoch, order or 0s, kind, code, text, attempts, request, number, has_reply; content: id, size, has_data, most, data
     R"lua(
-local node, order, number, has_reply = ARGV[3], ARGV[5], ARGV[11], ARGV[12] == '1'
+local node, order, reply_number, has_reply = ARGV[3], ARGV[5], ARGV[11], ARGV[12] == '1'
 if not owns(node, ARGV[4]) then return {'lost'} end
 local is_task = order ~= '00000000000000000000'
 local t, s = P .. 't:' .. node .. ':' .. order, P .. 's:' .. node
 if is_task and call('EXISTS', t) == 0 then return {'ok'} end
-if has_reply and number ~= '0' and call('ZSCORE', s, number) then has_reply = false end
+if has_reply and reply_number ~= '0' and call('ZSCORE', s, reply_number) then has_reply = false end
 if not is_task and not has_reply then return {'ok'} end
 local content = ''
 if has_reply then
@@ -326,20 +362,21 @@ if has_reply then
   local kept = keep(content, 'r', ARGV[14], ARGV[15], ARGV[17], ARGV[16])
   if kept ~= 'ok' then return {kept} end
   use(content)
-  if number ~= '0' then
-    call('ZADD', s, call('INCR', P .. 'places'), number)
+  if reply_number ~= '0' then
+    call('ZADD', s, number(), reply_number)
     call('ZREMRANGEBYRANK', s, 0, -1025)
   end
 end
 local function tell(server, id)
   if call('EXISTS', P .. 'known:' .. server) == 0 then
+    call('HDEL', P .. 'p:' .. server, id)
     if content == '' then return end
     server, id = me, '0'
   end
   local at = place()
   call('ZADD', P .. 'e:' .. server, 0, at)
   call('HSET', P .. 'eh:' .. server, at,
-       cmsgpack.pack({id, node, ARGV[10], ARGV[6], ARGV[7], ARGV[8], ARGV[9], content, number}))
+       cmsgpack.pack({id, node, ARGV[10], ARGV[6], ARGV[7], ARGV[8], ARGV[9], content, reply_number}))
   if content ~= '' then use(content) end
   call('PUBLISH', C .. 'to:' .. server, 'ends')
 end
@@ -356,13 +393,13 @@ end
 if content ~= '' then drop(content) end
 return {'ok'}
 )lua",
-    // ends: after. Some of them.
+    // ends: after, hold. Some of them.
     R"lua(
 local places = call('ZRANGEBYLEX', P .. 'e:' .. me, '(' .. ARGV[3], '+', 'LIMIT', 0, 200)
 local out = {}
 for _, each in ipairs(places) do
   local v = cmsgpack.unpack(call('HGET', P .. 'eh:' .. me, each))
-  v[8] = open(v[8])
+  v[8] = open(v[8], 'e' .. each)
   v[10] = each
   out[#out + 1] = v
 end
@@ -392,16 +429,19 @@ local c = P .. 'c:' .. ARGV[3]
 if call('EXISTS', c) == 1 then return {'ok'} end
 if not room(ARGV[4], ARGV[5], ARGV[6]) then return {'full'} end
 call('HSET', c, 'size', ARGV[5], 'of', ARGV[4], 'refs', 1, 'chunk', ARGV[7])
-call('HSET', P .. 'u:' .. me, ARGV[3], 1)
+call('HSET', P .. 'u:' .. me, ARGV[3] .. ' written', 1)
 return {'ok'}
 )lua",
-    // release: content. This server holds it once less.
+    // chunk: content, number, data.
     R"lua(
-local u = P .. 'u:' .. me
-local held = tonumber(call('HGET', u, ARGV[3]) or '0')
-if held <= 0 then return {'ok'} end
-if held == 1 then call('HDEL', u, ARGV[3]) else call('HSET', u, ARGV[3], held - 1) end
-drop(ARGV[3])
+local c = P .. 'c:' .. ARGV[3]
+if call('HEXISTS', c, 'size') == 0 then return {'gone'} end
+call('HSET', c, ARGV[4], ARGV[5])
+return {'ok'}
+)lua",
+    // release: content, hold.
+    R"lua(
+if call('HDEL', P .. 'u:' .. me, ARGV[4]) == 1 then drop(ARGV[3]) end
 return {'ok'}
 )lua",
 };

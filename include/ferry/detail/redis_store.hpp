@@ -44,6 +44,7 @@ public:
         if (options.server.empty()) options.server = "server-" + life;
         const auto out = std::shared_ptr<redis_store>(new redis_store(std::move(options), life));
         out->begin();
+        out->contents_->begin();
         return out;
     }
 
@@ -62,14 +63,15 @@ public:
     // --- a node's journal ------------------------------------------------------------------------------------------------
 
     void acquire(const std::string& node, std::function<void(acquired_journal)> done) {
-        run({redis_script::acquire, {node}}, [this, node, done = std::move(done)](const redis_answer& answer) {
-            const auto out = std::make_shared<acquired_journal>();
-            out->owner = answer.value[2].number();
-            for (std::size_t i = 0; i < answer.value[3].size(); ++i) {
-                out->replies.push_back(answer.value[3][i].number());
-            }
-            take_page(answer, node, out, done);
-        });
+        run({redis_script::acquire, {node, new_hold()}},
+            [this, node, done = std::move(done)](const redis_answer& answer) {
+                const auto out = std::make_shared<acquired_journal>();
+                out->owner = answer.value[2].number();
+                for (std::size_t i = 0; i < answer.value[3].size(); ++i) {
+                    out->replies.push_back(answer.value[3][i].number());
+                }
+                take_page(answer, node, out, done);
+            });
     }
 
     void fetch(const std::string& node, epoch owner, std::uint64_t after, std::function<void(acquired_journal)> done) {
@@ -156,7 +158,10 @@ public:
 
     void listen(std::function<void(store_note)> take, std::function<void(seen_nodes)> done) {
         const std::string channels = options_.key_prefix + std::to_string(options_.database) + ":";
-        take_ = std::move(take);
+        {
+            const std::lock_guard lock(mutex_);
+            take_ = std::move(take);
+        }
         auto weak = weak_from_this();
         const auto first = std::make_shared<std::function<void(seen_nodes)>>(std::move(done));
         redis_listener::callbacks calls;
@@ -171,6 +176,10 @@ public:
             if (!self) return;
             if (const auto told = std::exchange(*first, nullptr)) return self->tell_nodes(told);
             self->come_back();
+        };
+        calls.failed = [weak, first](const std::string& why) {
+            const auto self = weak.lock();
+            if (const auto told = std::exchange(*first, nullptr); self && told) told({self->failed(why), {}});
         };
         const std::lock_guard lock(mutex_);
         listener_ = std::make_unique<redis_listener>(
@@ -321,15 +330,13 @@ private:
         if (!content) return run({script, std::move(words)}, std::move(done));
         if (!content->in_memory()) return done({{}, "a content that is not in memory can't be stored"});
         if (content->size() <= redis_inline_bytes) {
-            const auto id = contents_->begin(content);
+            const auto id = contents_->need(content);
             auto command = with_data(script, std::move(words), id, *content);
             return run(std::move(command), ended(id, content, std::move(done)));
         }
         contents_->write(content, is_reply ? "r" : "t",
-                         [weak = weak_from_this(), script, words = std::move(words), content,
+                         [self = shared_from_this(), script, words = std::move(words), content,
                           done = std::move(done)](const redis_contents::stored& stored) mutable {
-                             const auto self = weak.lock();
-                             if (!self) return;
                              auto told = self->ended(stored.id, content, std::move(done));
                              if (stored.status.code != errc::ok) return told(refusal(stored.status));
                              self->run(self->without_data(script, std::move(words), stored.id, *content),
@@ -358,7 +365,7 @@ private:
     told ended(std::string id, std::shared_ptr<const payload> content, told done) {
         return [this, id = std::move(id), content = std::move(content), done = std::move(done)](redis_answer answer) {
             done(std::move(answer));
-            if (contents_->end(id)) run({redis_script::release, {id}}, [](const redis_answer&) {});
+            contents_->end(id);
         };
     }
 
@@ -391,13 +398,11 @@ private:
         const bool is_small = content->size() <= redis_inline_bytes;
         {
             const std::lock_guard lock(posts_mutex_);
-            if (is_small) made->stored = redis_contents::stored{{}, contents_->begin(content)};
+            if (is_small) made->stored = redis_contents::stored{{}, contents_->need(content)};
             posts_[node].push_back(made);
         }
         if (is_small) return post_ready(node);
-        contents_->write(content, "t", [weak = weak_from_this(), node, made](const redis_contents::stored& stored) {
-            const auto self = weak.lock();
-            if (!self) return;
+        contents_->write(content, "t", [self = shared_from_this(), node, made](const redis_contents::stored& stored) {
             {
                 const std::lock_guard lock(self->posts_mutex_);
                 made->stored = stored;
@@ -438,11 +443,22 @@ private:
 
     void fetch_page(const std::string& node, std::uint64_t after, bool with_changed,
                     const std::shared_ptr<acquired_journal>& out, std::function<void(acquired_journal)> done) {
-        run({redis_script::fetch, {node, std::to_string(out->owner), redis_number(after), redis_bool(with_changed)}},
+        const auto since = with_changed ? changes_seen(node, out->owner) : "";
+        run({redis_script::fetch, {node, std::to_string(out->owner), redis_number(after), since, new_hold()}},
             [this, node, out, done = std::move(done)](const redis_answer& answer) {
                 take_page(answer, node, out, done);
             });
     }
+
+    /// Up to which the owner knows what was changed in its journal.
+    std::string changes_seen(const std::string& node, epoch owner) {
+        const std::lock_guard lock(mutex_);
+        const auto found = changes_.find(node);
+        return found != changes_.end() && found->second.first == owner ? found->second.second : "0";
+    }
+
+    /// For what a script holds: no two have the same, unless one is run twice.
+    std::string new_hold() { return life_ + "-" + std::to_string(++last_hold_); }
 
     void take_page(const redis_answer& answer, const std::string& node, const std::shared_ptr<acquired_journal>& out,
                    const std::function<void(acquired_journal)>& done) {
@@ -456,6 +472,8 @@ private:
                 last = std::max(last, out->tasks.back().order);
             }
             if (page[0].number() == 1) return fetch_page(node, last, false, out, done);
+            const std::lock_guard lock(mutex_);
+            changes_[node] = {out->owner, std::string(page[2].text())};
         } catch (const error& e) {
             return done({failed(e.what()), 0, {}});
         }
@@ -471,16 +489,18 @@ private:
                 if (out->status.code != errc::ok) return done({std::move(out->status), {}});
                 for (std::size_t i = 0; i < answer.value[2].size(); ++i) {
                     out->ends.push_back(to_end(answer.value[2][i], *contents_));
-                    const std::lock_guard lock(mutex_);
-                    posted_.erase(out->ends.back().id);
                 }
                 if (answer.value[1].number() == 1) return ends_page(out->ends.back().place, out, done);
             } catch (const error& e) {
                 return done({failed(e.what()), {}});
             }
+            {
+                const std::lock_guard lock(mutex_);
+                for (const auto& each : out->ends) posted_.erase(each.id);
+            }
             done(std::move(*out));
         };
-        run({redis_script::ends, {redis_number(after)}}, std::move(told));
+        run({redis_script::ends, {redis_number(after), new_hold()}}, std::move(told));
     }
 
     // --- what comes by itself --------------------------------------------------------------------------------------------
@@ -508,8 +528,9 @@ private:
         int status = 0, begin = 0;
         unsigned long long since = 0;
         std::size_t length = 0;
-        if (std::sscanf(text.c_str(), "%d %llu %zu %n", &status, &since, &length, &begin) != 3) return;
-        const auto names = text.substr(static_cast<std::size_t>(begin));
+        if (std::sscanf(text.c_str(), "%d %llu %zu%n", &status, &since, &length, &begin) != 3) return;
+        if (text[static_cast<std::size_t>(begin)] != ' ') return;
+        const auto names = text.substr(static_cast<std::size_t>(begin) + 1);
         if (names.size() <= length || names.substr(0, length) == options_.server) return;
         if (status < 0 || status > 2) return;
         tell({.what = store_note::kind::seen,
@@ -533,6 +554,7 @@ private:
                 }
                 if (answer.value[2].number() == 1) tell({.what = store_note::kind::ends});
                 if (answer.value[3].number() == 1) check_posted();
+                if (answer.value[4].number() == 1) come_back();
             });
     }
 
@@ -618,6 +640,8 @@ private:
     std::atomic<bool> replaced_{false}, has_left_{false};
     std::mutex mutex_;
     std::function<void(store_note)> take_;
+    std::unordered_map<std::string, std::pair<epoch, std::string>> changes_;  // of journals that are, or were, owned
+    std::atomic<std::uint64_t> last_hold_{0};
     std::unordered_set<std::uint64_t> posted_;  // and not ended, as far as is known here
     std::unique_ptr<redis_listener> listener_;
     std::mutex posts_mutex_;
