@@ -571,6 +571,293 @@ TEST(redis_agent_store, a_redis_without_memory_fails_in_its_own_words) {
     EXPECT_THAT(status.text, HasSubstr("OOM"));
 }
 
+TEST(redis_agent_store, a_redis_that_went_back_in_time_is_noticed) {
+    redis_process redis;
+    redis_options options;
+    options.unix_socket = redis.socket();
+    server a(options);
+    a.listen();
+    const auto before = a.acquire("node").owner;
+    for (std::uint64_t i = 1; i <= 2; ++i) EXPECT_EQ(a.post("node", task(i)).code, errc::ok);
+    client(options).connection.must({"SAVE"});
+    for (std::uint64_t i = 3; i <= 4; ++i) EXPECT_EQ(a.post("node", task(i)).code, errc::ok);
+    EXPECT_EQ(a.end("node", before, 1, {}).code, errc::ok);
+    const auto last_place = a.ends().ends.at(0).place;
+    redis.kill();
+    redis.start();
+    EXPECT_TRUE(a.hears(store_note::kind::lost, "node"));
+    for (const std::uint64_t id : {3U, 4U}) EXPECT_TRUE(a.hears(store_note::kind::gone, "", id));
+    EXPECT_EQ(a.post("node", task(33)).code, errc::ok);
+    EXPECT_EQ(a.end("node", before, 3, {}).code, errc::ownership_lost) << "that order is another task's now";
+    const auto now = a.acquire("node");
+    EXPECT_GT(now.owner, before);
+    ASSERT_EQ(now.tasks.size(), 3U);
+    EXPECT_EQ(now.tasks[2].id, 33U);
+    EXPECT_EQ(a.end("node", now.owner, now.tasks[2].order, {}).code, errc::ok);
+    EXPECT_GT(a.ends().ends.at(0).place, last_place);
+}
+
+TEST(redis_agent_store, a_content_that_redis_loses_in_mid_upload_fails_its_post_and_nothing_else) {
+    auto options = a_place_of_its_own();
+    options.chunk_bytes = 1024;
+    server a(options);
+    a.acquire("node");
+    client redis(options);
+    awaited<ferry::store_status> post;
+    a.store.post("node", task(1, long_text(20'000'000)), post.done());
+    EXPECT_TRUE(redis.sees([](client& r) { return !r.keys("c:*").empty(); }));
+    for (const auto& each : redis.keys("*")) redis.connection.must({"DEL", options.key_prefix + each});
+    a.acquire("node");
+    const auto status = post.get(30s);
+    ASSERT_TRUE(status);
+    EXPECT_EQ(status->code, errc::store_failed);
+    EXPECT_EQ(a.post("node", task(2)).code, errc::ok);
+    const auto journal = a.acquire("node");
+    ASSERT_EQ(journal.tasks.size(), 1U);
+    EXPECT_EQ(a.end("node", journal.owner, journal.tasks[0].order, {}).code, errc::ok);
+    EXPECT_THAT(redis.keys("c:*"), testing::IsEmpty());
+}
+
+TEST(redis_agent_store, a_task_whose_content_is_missing_does_not_keep_the_others_away) {
+    const auto options = a_place_of_its_own();
+    server a(options);
+    const auto owner = a.acquire("node").owner;
+    for (std::uint64_t i = 1; i <= 2; ++i) EXPECT_EQ(a.post("node", task(i, long_text(10'000))).code, errc::ok);
+    client redis(options);
+    redis.connection.must({"DEL", options.key_prefix + *redis.keys("c:*").begin()});
+    const auto tasks = a.acquire("node").tasks;
+    ASSERT_EQ(tasks.size(), 2U);
+    EXPECT_NE(tasks[0].content == nullptr, tasks[1].content == nullptr);
+    EXPECT_EQ(a.end("node", owner + 1, 1, {}).code, errc::ok);
+    EXPECT_EQ(a.end("node", owner + 1, 2, {}).code, errc::ok);
+}
+
+TEST(redis_agent_store, a_server_that_stood_still_hears_what_was_taken_from_it) {
+    auto options = a_place_of_its_own();
+    server a(named(options, "a")), b(named(options, "b"));
+    a.listen();
+    a.acquire("node");
+    client redis(options);
+    redis.connection.must({"DEL", options.key_prefix + "alive:a"});
+    b.listen();  // it looks at once
+    EXPECT_TRUE(b.hears(store_note::kind::free, "node"));
+    EXPECT_TRUE(a.hears(store_note::kind::lost, "node"));
+}
+
+TEST(redis_agent_store, who_comes_back_while_its_ends_are_given_away_hears_what_is_gone) {
+    auto options = a_place_of_its_own();
+    server b(named(options, "b"));
+    std::vector<awaited<ferry::store_status>> posts(450);
+    server a(named(options, "a"));
+    b.acquire("node");
+    for (std::size_t i = 0; i < posts.size(); ++i) a.store.post("node", task(i + 1), posts[i].done());
+    for (auto& each : posts) EXPECT_EQ(each.get(30s)->code, errc::ok);
+    const auto journal = b.acquire("node");
+    for (const auto& each : journal.tasks)
+        EXPECT_EQ(b.end("node", journal.owner, each.order, replied("r")).code, errc::ok);
+    client redis(options);
+    redis.connection.must({"DEL", options.key_prefix + "alive:a", options.key_prefix + "known:a"});
+    b.listen();
+    EXPECT_TRUE(b.hears(store_note::kind::ends));
+    a.listen();
+    for (std::uint64_t id = 1; id <= posts.size(); ++id) EXPECT_TRUE(a.hears(store_note::kind::gone, "", id));
+}
+
+TEST(redis_agent_store, a_redis_without_memory_lets_go_of_what_it_has) {
+    redis_process redis;
+    redis_options options;
+    options.unix_socket = redis.socket();
+    options.server = "a";
+    options.lease = 300ms;
+    server a(options);
+    a.listen();
+    const auto owner = a.acquire("node").owner;
+    for (std::uint64_t i = 1; i <= 4; ++i) {
+        EXPECT_EQ(a.post("node", task(i, long_text(300'000), "request " + std::to_string(i))).code, errc::ok);
+    }
+    client other(options);
+    other.connection.must({"CONFIG", "SET", "maxmemory", "1mb"});
+    EXPECT_EQ(a.post("node", task(5)).code, errc::store_failed);
+    EXPECT_EQ(server::status([&](auto done) { a.store.settle("node", owner, 1, done); }).code, errc::ok);
+    EXPECT_EQ(a.end("node", owner, 2, replied("reply")).code, errc::ok);
+    EXPECT_EQ(a.acknowledge(a.ends().ends.at(0).place).code, errc::ok);
+    EXPECT_EQ(server::status([&](auto done) { a.store.withdraw("node", 3, done); }).code, errc::ok);
+    EXPECT_EQ(a.acquire("node").tasks.size(), 2U);
+    const auto left = other.number({"PTTL", "ferry:alive:a"});
+    EXPECT_TRUE(other.sees([&](client& r) {
+        return r.number({"PTTL", "ferry:alive:a"}) > left;
+    })) << "it goes on living";
+}
+
+TEST(redis_agent_store, connections_that_break_whatever_is_sent_end_operations_and_do_not_keep_a_store_from_closing) {
+    redis_process redis({.more = {"client-query-buffer-limit 1mb"}});
+    redis_options options;
+    options.unix_socket = redis.socket();
+    options.patience = 300ms;
+    options.chunk_bytes = 8 << 20;
+    server a(options);
+    a.acquire("node");
+    EXPECT_EQ(a.post("node", task(1, long_text(8'000'000))).code, errc::store_failed);
+    EXPECT_EQ(a.post("node", task(2)).code, errc::ok);
+}
+
+TEST(redis_agent_store, a_redis_that_stands_still_does_not_keep_a_store_from_closing) {
+    redis_process redis;
+    redis_options options;
+    options.unix_socket = redis.socket();
+    options.answer_within = options.patience = 10min;
+    awaited<ferry::store_status> post;
+    {
+        server a(options);
+        a.listen();
+        a.acquire("node");
+        redis.pause();
+        a.store.post("node", task(1), post.done());
+    }
+    const auto status = post.get(0ms);
+    ASSERT_TRUE(status);
+    EXPECT_EQ(status->code, errc::store_failed);
+    redis.resume();
+}
+
+TEST(redis_agent_store, a_connection_that_is_closed_at_once_is_an_error_and_not_a_signal) {
+    redis_process redis({.more = {"maxclients 1"}});
+    redis_options options;
+    options.unix_socket = redis.socket();
+    options.patience = 0ms;
+    const client taken(options);
+    for (int i = 0; i < 100; ++i) ASSERT_THAT(refusal(options), HasSubstr("store failed"));
+}
+
+TEST(redis_agent_store, a_user_without_channels_is_refused) {
+    redis_process redis({.users = {"ferry on >secret ~ferry:* +@all"}, .more = {"acl-pubsub-default resetchannels"}});
+    redis_options options;
+    options.unix_socket = redis.socket();
+    options.user = "ferry";
+    options.password = "secret";
+    EXPECT_THAT(refusal(options), HasSubstr("publish"));
+    EXPECT_THAT(client(options).keys("[nst]*"), testing::IsEmpty());
+}
+
+TEST(redis_agent_store, an_upload_that_failed_leaves_nothing) {
+    redis_process redis;
+    redis_options options;
+    options.unix_socket = redis.socket();
+    options.server = "a";
+    options.connect_within = options.answer_within = options.patience = 200ms;
+    options.chunk_bytes = 1024;
+    server a(options);
+    a.acquire("node");
+    client other(options);
+    awaited<ferry::store_status> post;
+    a.store.post("node", task(1, long_text(20'000'000)), post.done());
+    EXPECT_TRUE(other.sees([](client& r) { return !r.keys("c:*").empty(); }));
+    redis.pause();
+    const auto status = post.get(30s);
+    ASSERT_TRUE(status);
+    EXPECT_EQ(status->code, errc::store_failed);
+    redis.resume();
+    EXPECT_TRUE(other.sees([&](client& r) {
+        a.post("node", task(2, long_text(5'000)));  // connects again
+        return r.bytes("t") == 5'000 && r.number({"HLEN", "ferry:u:a"}) == 0;
+    }));
+}
+
+TEST(redis_agent_store, what_is_run_twice_holds_and_lets_go_once) {
+    redis_process redis;
+    redis_options options;
+    options.unix_socket = redis.socket();
+    options.server = "a";
+    options.connect_within = options.answer_within = 200ms;
+    options.patience = 30s;
+    server a(options);
+    a.acquire("node");
+    EXPECT_EQ(a.post("node", task(1, long_text(20'000))).code, errc::ok);
+    auto first = a.acquire("node");
+    client other(options);
+    const auto in_a_pause = [&](auto begin) {
+        redis.pause();
+        begin();
+        std::this_thread::sleep_for(500ms);  // it is sent again, over another connection
+        redis.resume();
+    };
+    auto acquired = std::make_optional<awaited<ferry::acquired_journal>>();
+    in_a_pause([&] { a.store.acquire("node", acquired->done()); });
+    auto second = acquired->get(30s);
+    acquired.reset();  // it has the contents, too
+    ASSERT_TRUE(second);
+    EXPECT_TRUE(other.sees([](client& r) { return r.number({"HLEN", "ferry:u:a"}) == 2; }));
+    in_a_pause([&] { first.tasks.clear(); });
+    EXPECT_TRUE(other.sees([](client& r) { return r.number({"HLEN", "ferry:u:a"}) == 1; }));
+    const auto owner = a.acquire("node").owner;
+    EXPECT_EQ(a.end("node", owner, 1, {}).code, errc::ok);
+    EXPECT_TRUE(read(*second->tasks.at(0).content) == long_text(20'000));
+    second->tasks.clear();
+    EXPECT_TRUE(other.sees([](client& r) { return r.bytes("t") == 0 && r.keys("c:*").empty(); }));
+}
+
+TEST(redis_agent_store, changed_tasks_come_once) {
+    const auto options = a_place_of_its_own();
+    server a(named(options, "a")), b(named(options, "b"));
+    const auto owner = b.acquire("node").owner;
+    for (auto* each : {&a, &b}) {
+        for (std::uint64_t i = 1; i <= 20; ++i) {
+            EXPECT_EQ(each->post("node", task(i, "content", "request " + std::to_string(i))).code, errc::ok);
+        }
+    }
+    const auto fetched = [&] {
+        return server::wait<ferry::acquired_journal>([&](auto done) { b.store.fetch("node", owner, 20, done); }).tasks;
+    };
+    EXPECT_EQ(fetched().size(), 20U);
+    EXPECT_EQ(fetched().size(), 0U);
+    EXPECT_EQ(server::status([&](auto done) { a.store.withdraw("node", 7, done); }).code, errc::ok);
+    EXPECT_EQ(fetched().size(), 1U);
+}
+
+TEST(redis_agent_store, a_store_may_be_let_go_in_a_done_while_it_writes) {
+    auto options = a_place_of_its_own();
+    options.chunk_bytes = 1024;
+    options.max_bytes = 30'000'000;
+    auto store = std::make_shared<redis_agent_store>(options);
+    auto& a = *store;
+    server::wait<ferry::acquired_journal>([&](auto done) { a.acquire("node", done); });
+    awaited<ferry::store_status> large, refused;
+    a.post("node", task(1, long_text(20'000'000)), large.done());
+    a.post("other", task(2, long_text(29'000'000)),
+           [store = std::move(store), told = refused.done()](ferry::store_status status) mutable {
+               store.reset();
+               told(std::move(status));
+           });
+    EXPECT_TRUE(refused.get(30s));
+    EXPECT_TRUE(large.get(30s));
+}
+
+TEST(redis_agent_store, names_may_be_anything) {
+    const auto options = a_place_of_its_own();
+    const std::string odd("a b\n\0c:00000000000000000001 \xff", 30);
+    server a(named(options, " " + odd)), b(named(options, "a:" + odd + " "));
+    a.listen();
+    b.listen();
+    for (const auto& node : {odd, std::string("x"), std::string(1, '\0'), std::string(70'000, 'n')}) {
+        const auto owner = a.acquire(node).owner;
+        EXPECT_EQ(b.post(node, task(1, "content", odd)).code, errc::ok);
+        EXPECT_TRUE(a.hears(store_note::kind::tasks, node));
+        const auto fetched =
+            server::wait<ferry::acquired_journal>([&](auto done) { a.store.fetch(node, owner, 0, done); });
+        ASSERT_EQ(fetched.tasks.size(), 1U);
+        EXPECT_EQ(fetched.tasks[0].request_id, odd);
+        EXPECT_EQ(a.end(node, owner, 1, replied("reply")).code, errc::ok);
+        const auto ends = b.ends().ends;
+        ASSERT_EQ(ends.size(), 1U);
+        EXPECT_EQ(ends[0].node, node);
+        EXPECT_EQ(b.acknowledge(ends[0].place).code, errc::ok);
+        const ferry::seen_node seen{node, ferry::node_status::waiting, std::chrono::system_clock::now()};
+        EXPECT_EQ(server::status([&](auto done) { a.store.announce(owner, seen, done); }).code, errc::ok);
+        EXPECT_TRUE(b.hears(store_note::kind::seen, node));
+    }
+    EXPECT_THAT(client(options).keys("[tcorwep]:*"), testing::IsEmpty());
+}
+
 TEST(redis_agent_store, connections_that_break_lose_nothing_and_repeat_nothing) {
     const auto options = a_place_of_its_own();
     server a(named(options, "a")), b(named(options, "b"));
