@@ -55,7 +55,8 @@ struct acquired_journal {
     store_status status;
     epoch owner = 0;
     std::vector<task_record> tasks;
-    std::vector<std::uint64_t> replies{};  ///< of a shared store: numbers of the replies that came last, the oldest first
+    std::vector<std::uint64_t>
+        replies{};  ///< of a shared store: numbers of the replies that came last, the oldest first
 };
 
 /// The nodes that ever were acquired, in any order.
@@ -67,8 +68,9 @@ struct known_nodes {
 /// The end of a task in a shared store, for all who posted it.
 struct task_end {
     outcome how;
-    std::string request_id;                  ///< the task's; of a reply to no task, the reply's own
-    std::shared_ptr<const payload> reply{};  ///< the encoded answer, where it was replied, or where it is one to no task
+    std::string request_id;  ///< the task's; of a reply to no task, the reply's own
+    std::shared_ptr<const payload>
+        reply{};  ///< the encoded answer, where it was replied, or where it is one to no task
     std::uint64_t reply_number = 0;
 };
 
@@ -246,9 +248,8 @@ concept lasting_agent_store = agent_store<S> && provides::nodes<S>;
 /// When a journal is acquired, its owner before is told `lost`, if it is another server. After an error, whoever called
 /// can't know whether the write has happened: it takes the journal for lost, and acquires it again.
 template <class S>
-concept shared_agent_store =
-    lasting_agent_store<S> && provides::listen<S> && provides::post<S> && provides::fetch<S> && provides::end<S> &&
-    provides::ends<S> && provides::announce<S> && provides::leave<S>;
+concept shared_agent_store = lasting_agent_store<S> && provides::listen<S> && provides::post<S> && provides::fetch<S> &&
+    provides::end<S> && provides::ends<S> && provides::announce<S> && provides::leave<S>;
 
 /// True of a store that says `static constexpr bool completes_inline = true`: its `append`, `update` and `settle` take no
 /// longer than a lookup in memory, and have called `done` when they return. A server writes to it under its own lock then,
