@@ -55,8 +55,7 @@ struct acquired_journal {
     store_status status;
     epoch owner = 0;
     std::vector<task_record> tasks;
-    std::vector<std::uint64_t>
-        replies{};  ///< of a shared store: numbers of the replies that came last, the oldest first
+    std::vector<std::uint64_t> replies{};  ///< of a shared store: numbers of those that came last, the oldest first
 };
 
 /// The nodes that ever were acquired, in any order.
@@ -68,9 +67,8 @@ struct known_nodes {
 /// The end of a task in a shared store, for all who posted it.
 struct task_end {
     outcome how;
-    std::string request_id;  ///< the task's; of a reply to no task, the reply's own
-    std::shared_ptr<const payload>
-        reply{};  ///< the encoded answer, where it was replied, or where it is one to no task
+    std::string request_id;                  ///< the task's; of a reply to no task, the reply's own
+    std::shared_ptr<const payload> reply{};  ///< the encoded answer, where there is one
     std::uint64_t reply_number = 0;
 };
 
