@@ -15,6 +15,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -807,7 +808,7 @@ template <class Store>
     requires std::derived_from<Store, sound_shared_store>
 struct model_of<Store> {
     static constexpr std::chrono::milliseconds patience =
-        Store::fails_in == ferry_test::nothing ? std::chrono::seconds(30) : Store::patience;
+        std::string_view(Store::fails_in) == ferry_test::nothing ? std::chrono::seconds(30) : Store::patience;
 
     std::unique_ptr<world> all = std::make_unique<world>();
 

@@ -235,7 +235,7 @@ protected:
         std::vector<std::jthread> workers;
         for (std::uint64_t s = 0; s < senders.size(); ++s) {
             for (std::uint64_t t = 0; t < threads; ++t) {
-                workers.emplace_back([this, first = ((s * threads) + t) * 1000, to = senders[s]] {
+                workers.emplace_back([first = ((s * threads) + t) * 1000, to = senders[s]] {
                     for (std::uint64_t i = 1; i <= each; ++i) {
                         EXPECT_EQ(to->post("node", posted(first + i)), errc::ok);
                     }
@@ -287,7 +287,7 @@ protected:
         std::vector<std::set<std::uint64_t>> ended(owners.size());
         std::vector<std::jthread> workers;
         for (std::size_t i = 0; i < owners.size(); ++i) {
-            workers.emplace_back([this, &mine = ended[i], by = owners[i], rounds = i == 0 ? count : count / 4] {
+            workers.emplace_back([&mine = ended[i], by = owners[i], rounds = i == 0 ? count : count / 4] {
                 for (std::uint64_t round = 0; round < rounds; ++round) {  // the first one comes to an end in any case
                     const auto journal = by->acquire("node");
                     if (journal.tasks.empty()) return;
