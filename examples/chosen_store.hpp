@@ -6,10 +6,11 @@
 #include <ferry/agent_store/redis.hpp>
 #include <ferry/agent_store/sqlite.hpp>
 
-#include <cstdint>
+#include <charconv>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace example {
@@ -22,9 +23,13 @@ inline ferry::redis_options redis_at(const std::string& where, std::string serve
         return options;
     }
     const auto colon = where.rfind(':');
-    if (colon == std::string::npos) throw std::runtime_error(where + ": give HOST:PORT, or the path of a socket");
+    const auto* const end = where.data() + where.size();
+    const auto* const port = colon == std::string::npos ? end : where.data() + colon + 1;
+    const auto [rest, problem] = std::from_chars(port, end, options.port);
+    if (problem != std::errc() || rest != end) {
+        throw std::runtime_error("--store redis:" + where + ": give HOST:PORT, or the path of a socket");
+    }
     options.host = where.substr(0, colon);
-    options.port = static_cast<std::uint16_t>(std::stoul(where.substr(colon + 1)));
     return options;
 }
 
