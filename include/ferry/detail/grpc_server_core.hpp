@@ -442,41 +442,56 @@ private:
     void perform(const effects::append_task& e) { write_to(store_, e, stored(e.key)); }
     void perform(const effects::update_task& e) { write_to(store_, e, stored(e.key)); }
     void perform(const effects::settle_task& e) { write_to(store_, e, stored(e.key)); }
-    void perform(const effects::post_task& e) requires shared { write_to(store_, e, stored(e.key)); }
-    void perform(const effects::withdraw_posted& e) requires shared { write_to(store_, e, stored(e.key)); }
-    void perform(const effects::end_task& e) requires shared { write_to(store_, e, stored(e.key)); }
-    void perform(effects::fetch_tasks e) requires shared {
-        store_.fetch(e.node, e.owner, e.after, [weak = this->weak_from_this(), e](acquired_journal journal) {
-            const auto self = weak.lock();
-            if (self) self->post_event(events::tasks_fetched{e.node, e.owner, std::move(journal)});
-        });
+    void perform([[maybe_unused]] const effects::post_task& e) {
+        if constexpr (shared) write_to(store_, e, stored(e.key));
     }
-    void perform(effects::fetch_ends e) requires shared {
-        store_.ends(e.after, [weak = this->weak_from_this()](arrived_ends ends) {
-            if (const auto self = weak.lock()) self->post_event(events::ends_fetched{std::move(ends)});
-        });
+    void perform([[maybe_unused]] const effects::withdraw_posted& e) {
+        if constexpr (shared) write_to(store_, e, stored(e.key));
     }
-    void perform(effects::acknowledge_end e) requires shared {
-        store_.acknowledge(e.place, [weak = this->weak_from_this()](const store_status& status) {
-            const auto self = weak.lock();
-            if (!self || status.code == errc::ok) return;
-            self->log_.warn("the store could not note that an end was dealt with, which may come again: " +
-                            status.text);
-        });
+    void perform([[maybe_unused]] const effects::end_task& e) {
+        if constexpr (shared) write_to(store_, e, stored(e.key));
+    }
+    void perform([[maybe_unused]] effects::fetch_tasks e) {
+        if constexpr (shared) {
+            store_.fetch(e.node, e.owner, e.after, [weak = this->weak_from_this(), e](acquired_journal journal) {
+                const auto self = weak.lock();
+                if (self) self->post_event(events::tasks_fetched{e.node, e.owner, std::move(journal)});
+            });
+        }
+    }
+    void perform([[maybe_unused]] effects::fetch_ends e) {
+        if constexpr (shared) {
+            store_.ends(e.after, [weak = this->weak_from_this()](arrived_ends ends) {
+                if (const auto self = weak.lock()) self->post_event(events::ends_fetched{std::move(ends)});
+            });
+        }
+    }
+    void perform([[maybe_unused]] effects::acknowledge_end e) {
+        if constexpr (shared) {
+            store_.acknowledge(e.place, [weak = this->weak_from_this()](const store_status& status) {
+                const auto self = weak.lock();
+                if (!self || status.code == errc::ok) return;
+                self->log_.warn("the store could not note that an end was dealt with, which may come again: " +
+                                status.text);
+            });
+        }
     }
     /// One at a time, and the newest status: the last that others are told is the one that lasts.
-    void perform(effects::announce_node e) requires shared {
-        {
-            const std::lock_guard lock(announcing_mutex_);
-            to_announce_.push_back(std::move(e.what.id));
-            if (std::exchange(announcing_, true)) return;
-        }
-        while (const auto node = next_to_announce()) {
-            store_.announce(node->first, node->second,
-                            [weak = this->weak_from_this(), id = node->second.id](const store_status& status) {
-                                const auto self = weak.lock();
-                                if (self && status.code != errc::ok) self->post_event(events::announcement_failed{id});
-                            });
+    void perform([[maybe_unused]] effects::announce_node e) {
+        if constexpr (shared) {
+            {
+                const std::lock_guard lock(announcing_mutex_);
+                to_announce_.push_back(std::move(e.what.id));
+                if (std::exchange(announcing_, true)) return;
+            }
+            while (const auto node = next_to_announce()) {
+                store_.announce(node->first, node->second,
+                                [weak = this->weak_from_this(), id = node->second.id](const store_status& status) {
+                                    const auto self = weak.lock();
+                                    if (self && status.code != errc::ok)
+                                        self->post_event(events::announcement_failed{id});
+                                });
+            }
         }
     }
     void perform(const effects::warning& e) { log_.warn(e.text); }
@@ -514,8 +529,8 @@ private:
         post_event(events::reply_loaded<message_type>{key, std::move(reply), std::move(why), may_be_had_later});
     }
 
-    void ask_for_nodes(std::shared_ptr<std::promise<store_status>> told) requires lasting_agent_store<Store> {
-        const auto weak = this->weak_from_this();
+    void ask_for_nodes([[maybe_unused]] std::shared_ptr<std::promise<store_status>> told) {
+        [[maybe_unused]] const auto weak = this->weak_from_this();
         if constexpr (shared) {
             listening_ = true;
             const auto take = [weak](store_note note) {
@@ -529,7 +544,7 @@ private:
                 }
                 told->set_value(std::move(known.status));
             });
-        } else {
+        } else if constexpr (lasting_agent_store<Store>) {
             store_.nodes([weak, told](known_nodes known) {
                 const auto self = weak.lock();
                 if (self && known.status.code == errc::ok) self->post_event(events::nodes_known{std::move(known.ids)});
@@ -539,11 +554,13 @@ private:
     }
 
     /// Others may have what was this server's. That is not waited for for ever: they get it in any case, later.
-    void leave() requires shared {
-        if (!listening_.exchange(false)) return;
-        const auto left = std::make_shared<std::promise<void>>();
-        store_.leave([left](const store_status&) { left->set_value(); });
-        left->get_future().wait_for(longest_leave);
+    void leave() {
+        if constexpr (shared) {
+            if (!listening_.exchange(false)) return;
+            const auto left = std::make_shared<std::promise<void>>();
+            store_.leave([left](const store_status&) { left->set_value(); });
+            left->get_future().wait_for(longest_leave);
+        }
     }
 
     /// Nothing where there is none: then the next one begins anew.
