@@ -170,8 +170,10 @@ private:
                            written done) {
         const auto why = "a reply of " + std::to_string(had.reply->size()) +
                          " bytes is dropped, which is more than redis_options.max_bytes";
-        const task_end end{{outcome_kind::store_failed, errc::too_large, why, had.how.attempts}, had.request_id};
-        this->end(node, owner, order, end, [why, done = std::move(done)](store_status status) {
+        task_end without;
+        without.how = {outcome_kind::store_failed, errc::too_large, why, had.how.attempts};
+        without.request_id = had.request_id;
+        this->end(node, owner, order, without, [why, done = std::move(done)](store_status status) {
             if (status.code == errc::ok) status.text = why;
             done(std::move(status));
         });
