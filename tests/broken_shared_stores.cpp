@@ -737,9 +737,9 @@ public:
             },
             std::move(done));
     }
-    void fetch(const std::string& node, epoch owner, std::uint64_t after, acquired done) override {
+    void ends(std::uint64_t after, std::function<void(arrived_ends)> done) override {
         const std::lock_guard lock(*mutex_);
-        sound_shared_store::fetch(node, owner, after, std::move(done));
+        sound_shared_store::ends(after, std::move(done));
     }
 
 private:

@@ -242,7 +242,7 @@ void use(ferry::grpc_server& server) {
 }
 
 TEST(promise_8_user_code, may_call_back_into_the_server_from_on_message_concurrent) {
-    ferry::grpc_server* server = nullptr;
+    std::atomic<ferry::grpc_server*> server{nullptr};
     std::promise<void> used;
     auto options = quick_server();
     options.on_message = [&](const ferry::feedback&) {
