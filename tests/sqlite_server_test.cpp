@@ -166,6 +166,7 @@ protected:
             until.wait();
         });
         called.get_future().wait();
+        ASSERT_EQ(runs, ++lives) << "it is the reply of an earlier life";
         auto how = at_node.get_future();
         ASSERT_EQ(how.wait_for(patience), std::future_status::ready) << "it is kept: the node need not wait";
         EXPECT_EQ(how.get().kind, outcome_kind::taken);
@@ -176,6 +177,7 @@ protected:
 
     ferry::message answer;
     std::atomic<int> runs{0};
+    int lives = 0;
 };
 
 TEST_F(unhandled_reply, goes_to_the_handler_of_the_next_life_until_it_was_handled) {
@@ -193,11 +195,11 @@ TEST_F(unhandled_reply, goes_to_the_handler_of_the_next_life_until_it_was_handle
             EXPECT_EQ(reply.get().at("data"), answer.at("data"));
             if (fails) server->stop(0ms);  // before it has returned
             go_on.set_value();
-            server->stop();
+            server->stop(patience);  // else, once it has
         }
         std::atomic<int> unclaimed{0};
         start([&](const ferry::reply&) { ++unclaimed; });
-        server->stop();
+        server->stop(patience);
         EXPECT_EQ(unclaimed, 0);
     }
     EXPECT_EQ(runs, 2);
