@@ -327,49 +327,122 @@ class shared_agent_store_suite : public shared_store_servers {
 
 TYPED_TEST_SUITE_P(shared_agent_store_suite);
 
-#define FERRY_SHARED_STORE_TEST(name) \
-    TYPED_TEST_P(shared_agent_store_suite, name) { this->shared_store_servers::name(); }
-FERRY_SHARED_STORE_TEST(a_posted_task_comes_to_the_owner)
-FERRY_SHARED_STORE_TEST(the_owner_posts_to_itself)
-FERRY_SHARED_STORE_TEST(posted_tasks_come_behind_all_that_the_journal_has)
-FERRY_SHARED_STORE_TEST(a_posted_task_can_be_updated)
-FERRY_SHARED_STORE_TEST(large_contents_are_read_elsewhere)
-FERRY_SHARED_STORE_TEST(a_task_for_a_journal_of_nobody_waits)
-FERRY_SHARED_STORE_TEST(nothing_is_stored_for_a_node_that_is_not_known)
-FERRY_SHARED_STORE_TEST(journals_of_nodes_are_apart)
-FERRY_SHARED_STORE_TEST(who_posts_the_same_request_joins)
-FERRY_SHARED_STORE_TEST(a_request_is_awaited_as_long_as_any_sender_asks)
-FERRY_SHARED_STORE_TEST(who_joins_may_want_a_reply)
-FERRY_SHARED_STORE_TEST(tasks_without_a_request_do_not_join)
-FERRY_SHARED_STORE_TEST(an_ended_request_may_be_posted_anew)
-FERRY_SHARED_STORE_TEST(posting_again_changes_nothing)
-FERRY_SHARED_STORE_TEST(posting_again_what_has_ended_changes_nothing)
-FERRY_SHARED_STORE_TEST(a_withdrawn_task_is_marked)
-FERRY_SHARED_STORE_TEST(only_who_posted_can_withdraw)
-FERRY_SHARED_STORE_TEST(an_end_comes_with_every_field)
-FERRY_SHARED_STORE_TEST(each_server_has_its_own_ends)
-FERRY_SHARED_STORE_TEST(places_rise)
-FERRY_SHARED_STORE_TEST(ends_come_until_they_are_acknowledged)
-FERRY_SHARED_STORE_TEST(ends_are_there_when_a_server_is_there_again)
-FERRY_SHARED_STORE_TEST(ending_again_changes_nothing)
-FERRY_SHARED_STORE_TEST(an_older_owner_can_not_end)
-FERRY_SHARED_STORE_TEST(only_the_newest_epoch_can_end)
-FERRY_SHARED_STORE_TEST(a_reply_to_no_task_comes_to_the_owner)
-FERRY_SHARED_STORE_TEST(a_reply_that_came_before_is_dropped)
-FERRY_SHARED_STORE_TEST(the_next_owner_knows_the_replies)
-FERRY_SHARED_STORE_TEST(the_owner_before_is_told_that_it_is_lost)
-FERRY_SHARED_STORE_TEST(journals_of_a_server_that_leaves_are_free)
-FERRY_SHARED_STORE_TEST(journals_of_a_server_that_is_gone_for_good_are_free)
-FERRY_SHARED_STORE_TEST(a_journal_is_offered_again_when_nobody_took_it)
-FERRY_SHARED_STORE_TEST(ends_of_a_server_that_is_gone_for_good_come_to_another)
-FERRY_SHARED_STORE_TEST(what_nobody_has_waits_for_who_listens_next)
-FERRY_SHARED_STORE_TEST(nodes_are_known_to_all)
-FERRY_SHARED_STORE_TEST(a_status_is_told_to_the_others)
-FERRY_SHARED_STORE_TEST(another_operation_may_begin_inside_take)
-FERRY_SHARED_STORE_TEST(nothing_is_told_to_a_store_that_is_gone_concurrent)
-FERRY_SHARED_STORE_TEST(concurrent_posts_arrive_in_the_order_of_each_sender)
-FERRY_SHARED_STORE_TEST(concurrent_owners_end_each_task_once)
-#undef FERRY_SHARED_STORE_TEST
+TYPED_TEST_P(shared_agent_store_suite, a_posted_task_comes_to_the_owner) {
+    this->shared_store_servers::a_posted_task_comes_to_the_owner();
+}
+TYPED_TEST_P(shared_agent_store_suite, the_owner_posts_to_itself) {
+    this->shared_store_servers::the_owner_posts_to_itself();
+}
+TYPED_TEST_P(shared_agent_store_suite, posted_tasks_come_behind_all_that_the_journal_has) {
+    this->shared_store_servers::posted_tasks_come_behind_all_that_the_journal_has();
+}
+TYPED_TEST_P(shared_agent_store_suite, a_posted_task_can_be_updated) {
+    this->shared_store_servers::a_posted_task_can_be_updated();
+}
+TYPED_TEST_P(shared_agent_store_suite, large_contents_are_read_elsewhere) {
+    this->shared_store_servers::large_contents_are_read_elsewhere();
+}
+TYPED_TEST_P(shared_agent_store_suite, a_task_for_a_journal_of_nobody_waits) {
+    this->shared_store_servers::a_task_for_a_journal_of_nobody_waits();
+}
+TYPED_TEST_P(shared_agent_store_suite, nothing_is_stored_for_a_node_that_is_not_known) {
+    this->shared_store_servers::nothing_is_stored_for_a_node_that_is_not_known();
+}
+TYPED_TEST_P(shared_agent_store_suite, journals_of_nodes_are_apart) {
+    this->shared_store_servers::journals_of_nodes_are_apart();
+}
+TYPED_TEST_P(shared_agent_store_suite, who_posts_the_same_request_joins) {
+    this->shared_store_servers::who_posts_the_same_request_joins();
+}
+TYPED_TEST_P(shared_agent_store_suite, a_request_is_awaited_as_long_as_any_sender_asks) {
+    this->shared_store_servers::a_request_is_awaited_as_long_as_any_sender_asks();
+}
+TYPED_TEST_P(shared_agent_store_suite, who_joins_may_want_a_reply) {
+    this->shared_store_servers::who_joins_may_want_a_reply();
+}
+TYPED_TEST_P(shared_agent_store_suite, tasks_without_a_request_do_not_join) {
+    this->shared_store_servers::tasks_without_a_request_do_not_join();
+}
+TYPED_TEST_P(shared_agent_store_suite, an_ended_request_may_be_posted_anew) {
+    this->shared_store_servers::an_ended_request_may_be_posted_anew();
+}
+TYPED_TEST_P(shared_agent_store_suite, posting_again_changes_nothing) {
+    this->shared_store_servers::posting_again_changes_nothing();
+}
+TYPED_TEST_P(shared_agent_store_suite, posting_again_what_has_ended_changes_nothing) {
+    this->shared_store_servers::posting_again_what_has_ended_changes_nothing();
+}
+TYPED_TEST_P(shared_agent_store_suite, a_withdrawn_task_is_marked) {
+    this->shared_store_servers::a_withdrawn_task_is_marked();
+}
+TYPED_TEST_P(shared_agent_store_suite, only_who_posted_can_withdraw) {
+    this->shared_store_servers::only_who_posted_can_withdraw();
+}
+TYPED_TEST_P(shared_agent_store_suite, an_end_comes_with_every_field) {
+    this->shared_store_servers::an_end_comes_with_every_field();
+}
+TYPED_TEST_P(shared_agent_store_suite, each_server_has_its_own_ends) {
+    this->shared_store_servers::each_server_has_its_own_ends();
+}
+TYPED_TEST_P(shared_agent_store_suite, places_rise) { this->shared_store_servers::places_rise(); }
+TYPED_TEST_P(shared_agent_store_suite, ends_come_until_they_are_acknowledged) {
+    this->shared_store_servers::ends_come_until_they_are_acknowledged();
+}
+TYPED_TEST_P(shared_agent_store_suite, ends_are_there_when_a_server_is_there_again) {
+    this->shared_store_servers::ends_are_there_when_a_server_is_there_again();
+}
+TYPED_TEST_P(shared_agent_store_suite, ending_again_changes_nothing) {
+    this->shared_store_servers::ending_again_changes_nothing();
+}
+TYPED_TEST_P(shared_agent_store_suite, an_older_owner_can_not_end) {
+    this->shared_store_servers::an_older_owner_can_not_end();
+}
+TYPED_TEST_P(shared_agent_store_suite, only_the_newest_epoch_can_end) {
+    this->shared_store_servers::only_the_newest_epoch_can_end();
+}
+TYPED_TEST_P(shared_agent_store_suite, a_reply_to_no_task_comes_to_the_owner) {
+    this->shared_store_servers::a_reply_to_no_task_comes_to_the_owner();
+}
+TYPED_TEST_P(shared_agent_store_suite, a_reply_that_came_before_is_dropped) {
+    this->shared_store_servers::a_reply_that_came_before_is_dropped();
+}
+TYPED_TEST_P(shared_agent_store_suite, the_next_owner_knows_the_replies) {
+    this->shared_store_servers::the_next_owner_knows_the_replies();
+}
+TYPED_TEST_P(shared_agent_store_suite, the_owner_before_is_told_that_it_is_lost) {
+    this->shared_store_servers::the_owner_before_is_told_that_it_is_lost();
+}
+TYPED_TEST_P(shared_agent_store_suite, journals_of_a_server_that_leaves_are_free) {
+    this->shared_store_servers::journals_of_a_server_that_leaves_are_free();
+}
+TYPED_TEST_P(shared_agent_store_suite, journals_of_a_server_that_is_gone_for_good_are_free) {
+    this->shared_store_servers::journals_of_a_server_that_is_gone_for_good_are_free();
+}
+TYPED_TEST_P(shared_agent_store_suite, a_journal_is_offered_again_when_nobody_took_it) {
+    this->shared_store_servers::a_journal_is_offered_again_when_nobody_took_it();
+}
+TYPED_TEST_P(shared_agent_store_suite, ends_of_a_server_that_is_gone_for_good_come_to_another) {
+    this->shared_store_servers::ends_of_a_server_that_is_gone_for_good_come_to_another();
+}
+TYPED_TEST_P(shared_agent_store_suite, what_nobody_has_waits_for_who_listens_next) {
+    this->shared_store_servers::what_nobody_has_waits_for_who_listens_next();
+}
+TYPED_TEST_P(shared_agent_store_suite, nodes_are_known_to_all) { this->shared_store_servers::nodes_are_known_to_all(); }
+TYPED_TEST_P(shared_agent_store_suite, a_status_is_told_to_the_others) {
+    this->shared_store_servers::a_status_is_told_to_the_others();
+}
+TYPED_TEST_P(shared_agent_store_suite, another_operation_may_begin_inside_take) {
+    this->shared_store_servers::another_operation_may_begin_inside_take();
+}
+TYPED_TEST_P(shared_agent_store_suite, nothing_is_told_to_a_store_that_is_gone_concurrent) {
+    this->shared_store_servers::nothing_is_told_to_a_store_that_is_gone_concurrent();
+}
+TYPED_TEST_P(shared_agent_store_suite, concurrent_posts_arrive_in_the_order_of_each_sender) {
+    this->shared_store_servers::concurrent_posts_arrive_in_the_order_of_each_sender();
+}
+TYPED_TEST_P(shared_agent_store_suite, concurrent_owners_end_each_task_once) {
+    this->shared_store_servers::concurrent_owners_end_each_task_once();
+}
 
 REGISTER_TYPED_TEST_SUITE_P(
     shared_agent_store_suite, a_posted_task_comes_to_the_owner, the_owner_posts_to_itself,

@@ -107,7 +107,7 @@ private:
 class redis_connection {
 public:
     /// Throws `redis_failure`.
-    explicit redis_connection(const redis_options& options) : name_(name_of(options)) {
+    explicit redis_connection(const redis_options& options) {
         const auto within = to_timeval(options.connect_within);
         context_.reset(options.unix_socket.empty()
                            ? ::redisConnectWithTimeout(options.host.c_str(), options.port, within)
@@ -155,7 +155,7 @@ public:
         add(shown);
         auto out = get();
         if (out.is_error()) {
-            throw redis_failure(name_ + ": " + words.front() + ": " + std::string(out.text()), !passes(out.text()));
+            throw redis_failure(words.front() + ": " + std::string(out.text()), !passes(out.text()));
         }
         return out;
     }
@@ -191,7 +191,7 @@ public:
     }
 
 private:
-    [[noreturn]] void fail(const std::string& why) const { throw redis_failure(name_ + ": " + why, false); }
+    [[noreturn]] void fail(const std::string& why) const { throw redis_failure(why, false); }
 
     static timeval to_timeval(std::chrono::milliseconds time) noexcept {
         return {static_cast<time_t>(time.count() / 1000), static_cast<suseconds_t>(time.count() % 1000 * 1000)};
@@ -201,7 +201,6 @@ private:
         void operator()(redisContext* context) const noexcept { ::redisFree(context); }
     };
 
-    std::string name_;
     std::unique_ptr<redisContext, close> context_;
     std::vector<const char*> argv_;
     std::vector<std::size_t> lengths_;

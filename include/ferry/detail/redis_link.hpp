@@ -37,7 +37,7 @@ public:
 protected:
     using told = redis_pipeline::told;
 
-    /// Connects. `life` is a text that no other process has.
+    /// `life` is a text that no other process has.
     redis_link(redis_options options, std::string life)
         : options_(std::move(options)),
           life_(std::move(life)),

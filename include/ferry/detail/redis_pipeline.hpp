@@ -53,22 +53,9 @@ public:
     using told = std::function<void(redis_answer)>;
     using clock = std::chrono::steady_clock;
 
-    /// Connects. Throws `redis_failure` where Redis can't be reached within `patience`, or does not let us in.
+    /// Connects as soon as there is something to send.
     redis_pipeline(redis_options options, std::string server)
-        : state_(std::make_shared<state>(std::move(options), std::move(server))) {
-        const auto until = clock::now() + state_->options.patience;
-        for (auto pause = std::chrono::milliseconds(20);; pause = std::min(pause * 2, std::chrono::milliseconds(500))) {
-            try {
-                const no_sigpipe guard;
-                state_->connect();
-                break;
-            } catch (const redis_failure& e) {
-                if (e.is_final() || clock::now() + pause > until) throw;
-            }
-            std::this_thread::sleep_for(pause);
-        }
-        thread_ = std::thread([s = state_] { s->run(); });
-    }
+        : state_(std::make_shared<state>(std::move(options), std::move(server))), thread_([s = state_] { s->run(); }) {}
     redis_pipeline(const redis_pipeline&) = delete;
     redis_pipeline& operator=(const redis_pipeline&) = delete;
 
@@ -178,32 +165,32 @@ private:
         void reconnect() {
             try {
                 connect();
-            } catch (const error& e) {
-                return give_up_late(e.what());
+            } catch (const redis_failure& e) {  // what refuses us at the beginning is not waited for
+                return give_up(e.what(), e.is_final() && !has_connected);
             }
             std::function<void()> tell;
-            {
+            if (std::exchange(has_connected, true)) {
                 const std::lock_guard lock(mutex);
                 tell = reconnected;
             }
             if (tell) tell();
         }
 
-        /// After a failure: pauses, and gives up what can't wait any longer.
-        void give_up_late(const std::string& why) {
+        /// After a failure: gives up all, or pauses, and gives up what can't wait any longer.
+        void give_up(const std::string& why, bool all = false) {
             std::unique_lock lock(mutex);
-            if (!stopping) came.wait_for(lock, pause, [&] { return stopping; });
+            if (!stopping && !all) came.wait_for(lock, pause, [&] { return stopping; });
             pause = std::min(pause * 2, longest_pause);
             const auto now = clock::now();
             std::vector<operation> late;
-            const auto give_up = [&](std::deque<operation>& from) {
-                while (!from.empty() && (stopping || from.front().deadline <= now)) {
+            const auto take_late = [&](std::deque<operation>& from) {
+                while (!from.empty() && (stopping || all || from.front().deadline <= now)) {
                     late.push_back(std::move(from.front()));
                     from.pop_front();
                 }
             };
-            give_up(batch);
-            if (batch.empty()) give_up(waiting);
+            take_late(batch);
+            if (batch.empty()) take_late(waiting);
             lock.unlock();
             for (auto& each : late) each.done({{}, why});
         }
@@ -226,7 +213,7 @@ private:
                 }
             } catch (const redis_failure& e) {
                 set(nullptr);
-                give_up_late(e.what());
+                give_up(e.what());
             }
         }
 
@@ -262,6 +249,7 @@ private:
         std::array<std::string, redis_script_count> hashes;
         std::vector<std::string_view> shown;
         std::chrono::milliseconds pause = first_pause;
+        bool has_connected = false;
     };
 
     std::shared_ptr<state> state_;
