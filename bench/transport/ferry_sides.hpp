@@ -205,7 +205,7 @@ public:
             options.researchers = {{"localhost", static_cast<std::uint16_t>(o.port), ferry::plain_text{}}};
             if (!with_.cert.empty()) options.researchers[0].trust = ferry::pinned_certificate{with_.cert};
             options.limits.streams = !polls_;
-            options.callback_threads = o.nodes > 1 ? 1 : 2;
+            if (o.nodes > 1) options.callback_pool = callbacks_;
             if (o.window > 0) options.limits.max_waiting_tasks = static_cast<std::size_t>(o.window);
             nodes_.push_back(std::make_unique<Client>(options, [this](const ferry::task& task) { take(task); }));
             nodes_.back()->start();
@@ -224,6 +224,7 @@ private:
     const files with_;
     const bool polls_;
     ferry::bytes tensor_;
+    ferry::thread_pool callbacks_{2};  // as gRPC by hand has: its threads are shared by all nodes of a process
     std::vector<std::unique_ptr<Client>> nodes_;
 };
 

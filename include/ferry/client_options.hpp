@@ -6,11 +6,13 @@
 #include <ferry/intake_events.hpp>
 #include <ferry/server_options.hpp>
 #include <ferry/spool.hpp>
+#include <ferry/thread_pool.hpp>
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,7 +47,8 @@ struct client_options {
     spool_options spool{};  ///< where large tasks and replies are kept; the next life of this program goes on with them
     std::chrono::milliseconds reply_age = std::chrono::hours(24);     ///< a reply that waits for longer expires
     std::chrono::milliseconds poll_deadline = std::chrono::hours(1);  ///< after it, a poll is made anew
-    std::size_t callback_threads = 4;  ///< for user code; each researcher has two at a time, one of each lane
+    std::size_t callback_threads = 4;            ///< for user code; each researcher has two at a time, one of each lane
+    std::optional<thread_pool> callback_pool{};  ///< threads that are shared with other clients, in place of its own
     std::chrono::milliseconds stop_deadline = std::chrono::seconds(5);  ///< of `stop()`
 };
 

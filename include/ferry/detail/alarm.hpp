@@ -1,5 +1,5 @@
 // layer 3
-// One thread that calls back at the earliest time it was asked for. The cores say when they want to be woken; this is
+// A thread that calls back at the earliest time it was asked for. The cores say when they want to be woken; this is
 // the clock that wakes them.
 #pragma once
 
@@ -8,8 +8,10 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -33,58 +35,153 @@ inline instant now() {
     return {steady, system};
 }
 
+/// The thread of all alarms of a program, while there are any: a program with many nodes has one.
+template <class Clock>
+class basic_alarm_thread {
+    using clock_point = typename Clock::time_point;
+    struct due;
+    using agenda = std::multimap<clock_point, due*>;
+
+    struct due {
+        std::function<void()> ring;
+        typename agenda::iterator at;
+        typename agenda::node_type parked;  // while it isn't on the agenda
+        bool ringing = false;
+        bool stopped = false;
+    };
+
+public:
+    /// One alarm's place.
+    class seat {
+    public:
+        explicit seat(std::function<void()> ring) : thread_(take_one()) {
+            due_.ring = std::move(ring);
+            agenda made;
+            made.emplace(clock_point::max(), &due_);
+            due_.parked = made.extract(made.begin());
+        }
+        seat(const seat&) = delete;
+        seat& operator=(const seat&) = delete;
+        ~seat() {
+            stop();
+            thread_->leave();
+        }
+
+        void at(clock_point when) { thread_->at(due_, when); }
+        void stop() { thread_->stop(due_); }
+
+    private:
+        const std::shared_ptr<basic_alarm_thread> thread_;
+        due due_;
+    };
+
+private:
+    static std::shared_ptr<basic_alarm_thread> take_one() {
+        static std::mutex mutex;
+        static std::weak_ptr<basic_alarm_thread> known;
+        const std::lock_guard lock(mutex);
+        auto one = known.lock();
+        if (!one || !one->join()) {
+            one = std::make_shared<basic_alarm_thread>();
+            one->thread_ = std::thread([one] { one->run(); });
+            one->join();
+            known = one;
+        }
+        return one;
+    }
+
+    /// False where it is just ending.
+    bool join() {
+        const std::lock_guard lock(mutex_);
+        if (over_) return false;
+        ++seats_;
+        return true;
+    }
+
+    void leave() {
+        {
+            const std::lock_guard lock(mutex_);
+            if (--seats_ > 0) return;
+            over_ = true;
+            changed_.notify_one();
+        }
+        if (thread_.get_id() == std::this_thread::get_id()) {
+            thread_.detach();  // what rang has let go of the last of the others
+        } else {
+            thread_.join();
+        }
+    }
+
+    void at(due& of, clock_point when) {
+        bool sooner = false;
+        {
+            const std::lock_guard lock(mutex_);
+            if (of.stopped || when >= (of.parked ? clock_point::max() : of.at->first)) return;
+            park(of);
+            sooner = agenda_.empty() || when < agenda_.begin()->first;
+            of.parked.key() = when;
+            of.at = agenda_.insert(std::move(of.parked));
+        }
+        if (sooner) changed_.notify_one();
+    }
+
+    void stop(due& of) {
+        std::unique_lock lock(mutex_);
+        of.stopped = true;
+        park(of);
+        rung_.wait(lock, [&] { return !of.ringing; });
+    }
+
+    void park(due& of) {
+        if (!of.parked) of.parked = agenda_.extract(of.at);
+    }
+
+    void run() {
+        std::unique_lock lock(mutex_);
+        while (!over_) {
+            if (agenda_.empty()) {
+                changed_.wait(lock);
+                continue;
+            }
+            const auto [when, first] = *agenda_.begin();
+            if (Clock::now() < when) {
+                changed_.wait_until(lock, when);
+                continue;
+            }
+            park(*first);
+            first->ringing = true;
+            lock.unlock();
+            first->ring();
+            lock.lock();
+            first->ringing = false;
+            rung_.notify_all();
+        }
+    }
+
+    std::mutex mutex_;
+    std::condition_variable changed_, rung_;
+    agenda agenda_;
+    std::size_t seats_ = 0;
+    bool over_ = false;
+    std::thread thread_;
+};
+
 template <class Clock>
 class basic_alarm {
 public:
     using time_point = typename Clock::time_point;
 
-    /// `ring` runs on the alarm's thread and may call `at`; it must not stop the alarm.
-    explicit basic_alarm(std::function<void()> ring) : ring_(std::move(ring)), thread_([this] { run(); }) {}
-    basic_alarm(const basic_alarm&) = delete;
-    basic_alarm& operator=(const basic_alarm&) = delete;
-    ~basic_alarm() { stop(); }
+    /// `ring` runs on the alarms' thread and may call `at`; it must not stop its alarm, nor wait.
+    explicit basic_alarm(std::function<void()> ring) : seat_(std::move(ring)) {}
 
     /// Rings at `when` at the latest; an earlier ring takes its place.
-    void at(time_point when) {
-        const std::lock_guard lock(mutex_);
-        if (when >= next_) return;
-        next_ = when;
-        changed_.notify_one();
-    }
+    void at(time_point when) { seat_.at(when); }
 
     /// No ring runs or starts after this.
-    void stop() {
-        {
-            const std::lock_guard lock(mutex_);
-            stopped_ = true;
-            changed_.notify_one();
-        }
-        if (thread_.joinable()) thread_.join();
-    }
+    void stop() { seat_.stop(); }
 
 private:
-    void run() {
-        std::unique_lock lock(mutex_);
-        while (!stopped_) {
-            if (next_ == time_point::max()) {
-                changed_.wait(lock);
-            } else if (Clock::now() < next_) {
-                changed_.wait_until(lock, time_point(next_));
-            } else {
-                next_ = time_point::max();
-                lock.unlock();
-                ring_();
-                lock.lock();
-            }
-        }
-    }
-
-    std::function<void()> ring_;
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    time_point next_ = time_point::max();
-    bool stopped_ = false;
-    std::thread thread_;
+    typename basic_alarm_thread<Clock>::seat seat_;
 };
 
 using alarm = basic_alarm<std::chrono::steady_clock>;

@@ -10,6 +10,7 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -21,17 +22,200 @@
 
 namespace ferry::detail {
 
+/// Threads of one executor, or of several. They run strands in the order in which these became ready, a job at a time.
+template <class Job>
+class basic_workers : public std::enable_shared_from_this<basic_workers<Job>> {
+public:
+    struct item {
+        Job work;
+        bool droppable;
+    };
+    struct strand {
+        std::list<item> items;
+        bool running = false;
+        std::size_t droppable = 0;
+    };
+    using strands = std::unordered_map<std::string, strand>;
+
+    /// What one executor has here; the workers' mutex guards it.
+    struct share {
+        strands open;
+        std::size_t ready = 0;    // strands with work that nobody runs
+        std::size_t running = 0;  // jobs
+        bool stopped = false;
+        bool left = false;
+        std::condition_variable idle;
+        std::function<void(const std::string&)> on_throw;
+    };
+
+    explicit basic_workers(std::size_t threads) : most_(std::max<std::size_t>(1, threads)) {}
+
+    std::mutex& mutex() noexcept { return mutex_; }
+
+    /// Whose job this thread runs.
+    static const share*& current() {
+        static thread_local const share* own = nullptr;
+        return own;
+    }
+
+    void join() {
+        const std::lock_guard lock(mutex_);
+        ++users_;
+    }
+
+    /// The last who leaves ends the threads. One that still runs something then is not waited for.
+    void leave(std::chrono::steady_clock::time_point deadline) {
+        const std::size_t mine = own_threads_of() == this ? 1 : 0;
+        std::vector<std::thread> threads;
+        bool all_ended = false;
+        {
+            std::unique_lock lock(mutex_);
+            if (--users_ > 0) return;
+            over_ = true;
+            work_.notify_all();
+            all_ended = ended_.wait_until(lock, deadline, [&] { return alive_ <= mine; });
+            threads.swap(threads_);
+        }
+        for (auto& t : threads) {
+            if (!all_ended || t.get_id() == std::this_thread::get_id()) {
+                t.detach();  // it shares what it needs, and ends with its job
+            } else {
+                t.join();
+            }
+        }
+    }
+
+    /// With the mutex held. True where a thread is to be woken by `wake`, without it.
+    bool push(const std::shared_ptr<share>& of, typename strands::value_type& which) {
+        ready_.push_back({of, &which});
+        ++of->ready;
+        if (ready_.size() > waiting_ && alive_ < most_) {
+            start_one();
+            return false;
+        }
+        return has_to_wake();
+    }
+    void wake() { work_.notify_one(); }
+
+    /// With the mutex held: none of its strands will run.
+    void forget(share& of) {
+        std::erase_if(ready_, [&](const turn& each) { return each.of.get() == &of; });
+        of.ready = 0;
+    }
+
+private:
+    struct turn {
+        std::shared_ptr<share> of;
+        typename strands::value_type* which;
+    };
+
+    static const basic_workers*& own_threads_of() {
+        static thread_local const basic_workers* own = nullptr;
+        return own;
+    }
+
+    /// One thread is woken at a time: it wakes the next one where there is more to do by then.
+    bool has_to_wake() {
+        if (ready_.empty() || waiting_ == 0 || waking_) return false;
+        return waking_ = true;
+    }
+
+    void start_one() {
+        ++alive_;
+        try {
+            threads_.emplace_back([self = this->shared_from_this()] { self->run(); });
+        } catch (...) {
+            if (--alive_ == 0) throw;  // else another one will come to it
+        }
+    }
+
+    void run() {
+        own_threads_of() = this;
+        std::unique_lock lock(mutex_);
+        while (true) {
+            while (!over_ && ready_.empty()) {
+                ++waiting_;
+                work_.wait(lock);
+                --waiting_;
+                waking_ = false;
+            }
+            if (over_) break;
+            turn next = std::move(ready_.front());
+            ready_.pop_front();
+            run_one(lock, next);
+            if (next.of.use_count() != 1) continue;
+            lock.unlock();
+            next.of.reset();  // the last of a stopped executor, with a function of the user's
+            lock.lock();
+        }
+        --alive_;
+        ended_.notify_all();
+    }
+
+    void run_one(std::unique_lock<std::mutex>& lock, turn& next) {
+        auto& [of, which] = next;
+        strand& s = which->second;
+        std::list<item> job;
+        job.splice(job.begin(), s.items, s.items.begin());
+        if (job.front().droppable) --s.droppable;
+        s.running = true;
+        --of->ready;
+        ++of->running;
+        const bool more = has_to_wake();
+        lock.unlock();
+        if (more) wake();
+        current() = of.get();
+        try {
+            job.front().work();
+        } catch (const std::exception& e) {
+            of->on_throw(e.what());
+        } catch (...) {
+            of->on_throw("an exception that is no std::exception");
+        }
+        job.clear();
+        current() = nullptr;
+        lock.lock();
+        --of->running;
+        if (!of->stopped) {  // else the strand is gone
+            s.running = false;
+            if (s.items.empty()) {
+                of->open.erase(of->open.find(which->first));
+            } else {
+                ready_.push_back({of, which});
+                ++of->ready;
+            }
+        }
+        if (of->ready == 0) of->idle.notify_all();
+    }
+
+    const std::size_t most_;
+    std::mutex mutex_;
+    std::condition_variable work_, ended_;
+    std::deque<turn> ready_;
+    std::vector<std::thread> threads_;
+    std::size_t users_ = 0;
+    std::size_t waiting_ = 0;  // threads
+    std::size_t alive_ = 0;
+    bool waking_ = false;  // a thread was woken, and hasn't come yet
+    bool over_ = false;
+};
+
 /// `Job` is called without arguments; the alias below is for what users hand over.
 template <class Job>
 class basic_executor {
 public:
     using job = Job;
+    using workers = basic_workers<Job>;
 
     /// `on_throw(text)` is told of a job that threw.
     basic_executor(std::size_t threads, std::function<void(const std::string&)> on_throw)
-        : shared_(std::make_shared<shared>()) {
-        shared_->on_throw = std::move(on_throw);
-        shared_->most = std::max<std::size_t>(1, threads);
+        : basic_executor(std::make_shared<workers>(threads), std::move(on_throw)) {}
+
+    /// Shares the threads with others. A job that waits for long holds them up.
+    basic_executor(std::shared_ptr<workers> threads, std::function<void(const std::string&)> on_throw)
+        : workers_(std::move(threads)), share_(std::make_shared<share>()) {
+        share_->on_throw = std::move(on_throw);
+        workers_->join();
     }
     basic_executor(const basic_executor&) = delete;
     basic_executor& operator=(const basic_executor&) = delete;
@@ -45,171 +229,57 @@ public:
         return post(strand, std::move(work), bound).value_or(0);
     }
 
-    /// True on one of its own threads.
-    bool is_inside() const { return shared::current() == shared_.get(); }
+    /// True in one of its own jobs.
+    bool is_inside() const { return workers::current() == share_.get(); }
 
-    /// Runs what was posted, but waits no longer than the deadline (and a moment for idle threads to end): what still
-    /// runs then ends on its own, what still waits is dropped. May be called from a job, which isn't waited for.
+    /// Runs what was posted, but waits no longer than the deadline (and a moment for jobs to end): what still runs then
+    /// ends on its own, what still waits is dropped. May be called from a job, which isn't waited for.
     void stop(std::chrono::steady_clock::time_point deadline) {
-        if (is_over()) return;
         const std::size_t mine = is_inside() ? 1 : 0;
-        std::unordered_map<std::string, strand> dropped;  // destroyed without the lock: a job may own anything
-        bool all_ended = false;
+        typename workers::strands dropped;  // destroyed without the lock: a job may own anything
+        auto grace = deadline;
         {
-            std::unique_lock lock(shared_->mutex);
-            shared_->idle.wait_until(lock, deadline,
-                                     [&] { return shared_->ready.empty() && shared_->running <= mine; });
-            shared_->stopped = true;
-            dropped.swap(shared_->strands);
-            shared_->ready.clear();
-            shared_->work.notify_all();
-            const auto grace = std::max(deadline, std::chrono::steady_clock::now() + std::chrono::seconds(1));
-            all_ended = shared_->idle.wait_until(lock, grace, [&] { return shared_->alive <= mine; });
+            std::unique_lock lock(workers_->mutex());
+            share_->idle.wait_until(lock, deadline, [&] { return share_->ready == 0 && share_->running <= mine; });
+            share_->stopped = true;
+            dropped.swap(share_->open);
+            workers_->forget(*share_);
+            if (std::exchange(share_->left, true)) return;
+            grace = std::max(deadline, std::chrono::steady_clock::now() + std::chrono::seconds(1));
+            share_->idle.wait_until(lock, grace, [&] { return share_->running <= mine; });
         }
-        std::vector<std::thread> threads;
-        {
-            const std::lock_guard lock(threads_mutex_);
-            threads.swap(threads_);
-        }
-        for (auto& t : threads) {
-            if (!all_ended || t.get_id() == std::this_thread::get_id()) {
-                t.detach();  // it shares what it needs, and ends with its job
-            } else {
-                t.join();
-            }
-        }
+        workers_->leave(grace);
     }
 
 private:
-    struct item {
-        job work;
-        bool droppable;
-    };
-    struct strand {
-        std::deque<item> items;
-        bool running = false;
-        std::size_t droppable = 0;
-    };
+    using share = typename workers::share;
 
-    struct shared {
-        std::mutex mutex;
-        std::condition_variable work, idle;
-        std::unordered_map<std::string, strand> strands;
-        std::deque<std::string> ready;  // strands with work that nobody runs
-        std::size_t running = 0;
-        std::size_t waiting = 0;  // threads
-        std::size_t alive = 0;
-        std::size_t most = 1;
-        bool stopped = false;
-        std::function<void(const std::string&)> on_throw;
-
-        /// How many jobs were dropped for it; nothing where it was not taken.
-        std::optional<std::size_t> post(const std::string& name, job work_item, std::size_t bound, bool& one_more) {
-            std::size_t dropped = 0;
-            job oldest;  // destroyed without the lock
-            {
-                const std::lock_guard lock(mutex);
-                if (stopped) return std::nullopt;
-                strand& s = strands[name];
-                const bool idle_until_now = !s.running && s.items.empty();
-                if (bound > 0 && s.droppable >= bound) {
-                    const auto at =
-                        std::find_if(s.items.begin(), s.items.end(), [](const item& i) { return i.droppable; });
-                    oldest = std::move(at->work);
-                    s.items.erase(at);
-                    --s.droppable;
-                    ++dropped;
-                }
-                s.items.push_back({std::move(work_item), bound > 0});
-                if (bound > 0) ++s.droppable;
-                if (!idle_until_now) return dropped;
-                ready.push_back(name);
-                one_more = ready.size() > waiting && alive < most;
-                if (one_more) ++alive;
+    /// How many jobs were dropped for it; nothing where it was not taken.
+    std::optional<std::size_t> post(const std::string& name, job&& work, std::size_t bound) {
+        std::list<typename workers::item> added, oldest;  // made and destroyed without the lock
+        added.push_back({std::move(work), bound > 0});
+        bool wake = false;
+        {
+            const std::lock_guard lock(workers_->mutex());
+            if (share_->stopped) return std::nullopt;
+            auto& strand = *share_->open.try_emplace(name).first;
+            auto& s = strand.second;
+            const bool idle_until_now = !s.running && s.items.empty();
+            if (bound > 0 && s.droppable >= bound) {
+                oldest.splice(oldest.begin(), s.items,
+                              std::find_if(s.items.begin(), s.items.end(), [](const auto& i) { return i.droppable; }));
+                --s.droppable;
             }
-            if (!one_more) work.notify_one();
-            return dropped;
+            s.items.splice(s.items.end(), added);
+            if (bound > 0) ++s.droppable;
+            if (idle_until_now) wake = workers_->push(share_, strand);
         }
-
-        /// Whose thread this is.
-        static const shared*& current() {
-            static thread_local const shared* own = nullptr;
-            return own;
-        }
-
-        void run() {
-            current() = this;
-            std::unique_lock lock(mutex);
-            while (true) {
-                ++waiting;
-                work.wait(lock, [&] { return stopped || !ready.empty(); });
-                --waiting;
-                if (stopped) break;
-                const std::string name = std::move(ready.front());
-                ready.pop_front();
-                ++running;
-                run_one(lock, name);
-                --running;
-                if (ready.empty()) idle.notify_all();
-            }
-            --alive;
-            idle.notify_all();
-        }
-
-        void run_one(std::unique_lock<std::mutex>& lock, const std::string& name) {
-            strand& s = strands[name];
-            item next = std::move(s.items.front());
-            s.items.pop_front();
-            if (next.droppable) --s.droppable;
-            s.running = true;
-            lock.unlock();
-            try {
-                next.work();
-            } catch (const std::exception& e) {
-                on_throw(e.what());
-            } catch (...) {
-                on_throw("an exception that is no std::exception");
-            }
-            next.work = nullptr;
-            lock.lock();
-            const auto found = strands.find(name);
-            if (found == strands.end()) return;  // stopped meanwhile
-            found->second.running = false;
-            if (found->second.items.empty()) {
-                strands.erase(found);
-            } else {
-                ready.push_back(name);
-                work.notify_one();
-            }
-        }
-    };
-
-    std::optional<std::size_t> post(const std::string& strand, job&& work, std::size_t bound) {
-        bool one_more = false;
-        const auto dropped = shared_->post(strand, std::move(work), bound, one_more);
-        if (one_more) start_one();
-        return dropped;
+        if (wake) workers_->wake();
+        return oldest.size();
     }
 
-    bool is_over() {
-        const std::scoped_lock lock(threads_mutex_, shared_->mutex);
-        return shared_->stopped && threads_.empty();
-    }
-
-    /// It is counted as alive.
-    void start_one() {
-        const std::lock_guard lock(threads_mutex_);
-        try {
-            threads_.emplace_back([s = shared_] { s->run(); });
-        } catch (...) {
-            const std::lock_guard with(shared_->mutex);
-            if (--shared_->alive == 0) throw;  // else another one will come to it
-        }
-    }
-
-    std::shared_ptr<shared> shared_;
-    std::mutex threads_mutex_;
-    std::vector<std::thread> threads_;
+    const std::shared_ptr<workers> workers_;
+    const std::shared_ptr<share> share_;
 };
 
 using executor = basic_executor<std::function<void()>>;

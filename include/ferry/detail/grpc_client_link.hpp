@@ -517,7 +517,7 @@ private:
     }
 
     void perform(run_task e) {
-        const auto strand = (e.run->urgent ? "\1urgent " : "\1tasks ") + researcher();
+        const auto& strand = e.run->urgent ? urgent_strand_ : task_strand_;
         callbacks_->post(strand,
                          [self = this->shared_from_this(), run = std::move(e.run), work = std::move(e.work)]() mutable {
                              self->tasks_.run(self, run, std::move(work));
@@ -567,6 +567,7 @@ private:
     [[no_unique_address]] Serializer serializer_;
     const grpc_task_runner<Serializer> tasks_;
     const std::shared_ptr<executor> callbacks_;
+    const std::string task_strand_ = "\1tasks " + researcher(), urgent_strand_ = "\1urgent " + researcher();
     std::stop_source stop_;
     task_inbox inbox_;
 

@@ -59,7 +59,7 @@ public:
           store_(std::move(store)),
           identity_(std::move(identity)),
           dispatch_(options_.limits, std::move(retry), random_seed()),
-          executor_(options_.callback_threads,
+          executor_(threads_of(options_.callback_pool, options_.callback_threads),
                     [log = log_](const std::string& what) { log.warn("a callback threw: " + what); }),
           decoders_(2, [log = log_](const std::string& what) { log.warn("decoding a reply threw: " + what); }),
           uploads_(options_.inbound, options_.replies, [this](auto when) { alarm_.at(when); }),
