@@ -3,8 +3,8 @@
 //
 //   transport_bench [--scale quick|smoke] [Google Benchmark's flags]
 //
-// The memory that large messages use is kept in all processes, as a program would have it: see ferry/malloc.hpp. With
-// `--malloc default` it isn't.
+// The memory that large messages use is kept in all processes that have some, as a program would have it: see ferry/malloc.hpp.
+// With `--malloc default` it isn't.
 #include "raw/sides.hpp"
 #include "raw/typed_sides.hpp"
 #include "transport/ferry_sides.hpp"
@@ -56,13 +56,16 @@ raw::security pem(bool tls) {
     return {bench::certificate::read(the_certificate().key()), bench::certificate::read(the_certificate().cert())};
 }
 
+/// Of the messages.
+enum class sizes { small, large };
+
 /// Both sides, each a process.
 struct world {
     process server, node;
 
     world(std::function<std::unique_ptr<bench::side>()> make_server,
-          std::function<std::unique_ptr<bench::side>()> make_node, order start)
-        : server(prepared(std::move(make_server))), node(prepared(std::move(make_node))) {
+          std::function<std::unique_ptr<bench::side>()> make_node, order start, sizes of = sizes::small)
+        : server(prepared(std::move(make_server), of)), node(prepared(std::move(make_node), of)) {
         start.kind = what::start;
         start.port = server.ask(start).port;
         if (start.nodes > 0) node.ask(start);
@@ -71,29 +74,30 @@ struct world {
     int port = 0;
 
 private:
-    static std::function<std::unique_ptr<bench::side>()> prepared(std::function<std::unique_ptr<bench::side>()> make) {
-        return [make = std::move(make)] {
-            if (keeps_memory) ferry::keep_memory_of_large_messages();
+    static std::function<std::unique_ptr<bench::side>()> prepared(std::function<std::unique_ptr<bench::side>()> make,
+                                                                  sizes of) {
+        return [make = std::move(make), of] {
+            if (keeps_memory && of == sizes::large) ferry::keep_memory_of_large_messages();
             return make();
         };
     }
 };
 
 template <class Server = ferry::grpc_server>
-std::unique_ptr<world> make_ferry(bool tls, bool polls, const order& start) {
+std::unique_ptr<world> make_ferry(bool tls, bool polls, const order& start, sizes of = sizes::large) {
     const auto with = files(tls);
     return std::make_unique<world>([=] { return std::make_unique<bench::ferry_server_side<Server>>(with); },
-                                   [=] { return std::make_unique<bench::ferry_node_side<>>(with, polls); }, start);
+                                   [=] { return std::make_unique<bench::ferry_node_side<>>(with, polls); }, start, of);
 }
-std::unique_ptr<world> make_raw(bool tls, bool polls, const order& start) {
+std::unique_ptr<world> make_raw(bool tls, bool polls, const order& start, sizes of = sizes::large) {
     const auto with = pem(tls);
     return std::make_unique<world>([=] { return std::make_unique<raw::server_side>(with); },
-                                   [=] { return std::make_unique<raw::node_side>(with, polls); }, start);
+                                   [=] { return std::make_unique<raw::node_side>(with, polls); }, start, of);
 }
 std::unique_ptr<world> make_typed(bool tls, const order& start) {
     const auto with = pem(tls);
     return std::make_unique<world>([=] { return std::make_unique<raw::typed_server_side>(with); },
-                                   [=] { return std::make_unique<raw::typed_node_side>(with); }, start);
+                                   [=] { return std::make_unique<raw::typed_node_side>(with); }, start, sizes::large);
 }
 
 /// What one of the two came to, in all iterations.
@@ -233,7 +237,8 @@ void BM_cpu(benchmark::State& state, bool tls, std::uint64_t bytes, double targe
 void small_messages(benchmark::State& state, bool polls, const order& o, double target) {
     const order start{.nodes = o.nodes, .window = o.window};
     auto [ferry, other] = run_pairs(
-        state, [&] { return make_ferry(false, polls, start); }, [&] { return make_raw(false, polls, start); }, o);
+        state, [&] { return make_ferry(false, polls, start, sizes::small); },
+        [&] { return make_raw(false, polls, start, sizes::small); }, o);
     if (ferry.seconds.empty() || other.seconds.size() != ferry.seconds.size()) return;
     const double all = static_cast<double>(o.count) * o.nodes;
     tell(state, median_ratio(other.seconds, ferry.seconds), target);

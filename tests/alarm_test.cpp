@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -192,6 +193,72 @@ TEST(alarm, many_threads_may_arm_it) {
             }
         });
     }
+}
+
+TEST(alarms, have_one_thread) {
+    for (int round = 0; round < 3; ++round) {
+        std::mutex mutex;
+        std::set<std::thread::id> seen;
+        std::vector<rings> rung(20);
+        std::vector<std::unique_ptr<alarm>> all;
+        for (auto& each : rung) {
+            all.push_back(std::make_unique<alarm>([&] {
+                {
+                    const std::lock_guard lock(mutex);
+                    seen.insert(std::this_thread::get_id());
+                }
+                each.note();
+            }));
+        }
+        const auto when = clock_type::now() + 5ms;
+        const auto time_of = [&](std::size_t i) { return when + std::chrono::microseconds(i * 7919 % 1000); };
+        for (std::size_t i = 0; i < all.size(); ++i) all[i]->at(time_of(i));
+        for (std::size_t i = 0; i < all.size(); ++i) EXPECT_GE(rung[i].wait_for(1), time_of(i));
+        all.clear();
+        EXPECT_EQ(seen.size(), 1U);
+    }
+}
+
+TEST(alarms, ring_each_at_its_own_time) {
+    rings soon, late, never;
+    alarm a([&] { late.note(); }), b([&] { soon.note(); }), c([&] { never.note(); });
+    const auto now = clock_type::now();
+    a.at(now + 30ms);
+    c.at(now + 1h);
+    b.at(now + 10ms);
+    const auto first = soon.wait_for(1);
+    EXPECT_GE(first, now + 10ms);
+    EXPECT_GE(late.wait_for(1), now + 30ms);
+    EXPECT_EQ(soon.number(), 1U);
+    EXPECT_EQ(never.number(), 0U);
+}
+
+TEST(alarms, stop_without_waiting_for_the_ring_of_another) {
+    std::promise<void> inside, go_on;
+    alarm rings([&] {
+        inside.set_value();
+        go_on.get_future().wait();
+    });
+    auto other = std::make_optional<alarm>([] { FAIL() << "nobody asked for a ring"; });
+    rings.at(clock_type::now());
+    inside.get_future().wait();
+    other->at(clock_type::now() + 1h);
+    other->stop();
+    other.reset();
+    go_on.set_value();
+}
+
+TEST(alarms, may_end_in_the_ring_of_another) {
+    rings rung;
+    auto other = std::make_optional<alarm>([] {});
+    alarm a([&] {
+        other.reset();
+        rung.note();
+    });
+    a.at(clock_type::now());
+    rung.wait_for(1);
+    a.at(clock_type::now());
+    rung.wait_for(2);
 }
 
 }  // namespace

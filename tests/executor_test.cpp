@@ -1,4 +1,5 @@
 #include <ferry/detail/executor.hpp>
+#include <ferry/thread_pool.hpp>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,6 +15,8 @@
 #include <latch>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -117,6 +120,7 @@ using executor_strand = an_executor;
 using executor_bound = an_executor;
 using executor_ownership = an_executor;
 using executor_stop = an_executor;
+using executor_sharing = an_executor;
 
 // --- strands -----------------------------------------------------------------------------------------------------------------
 
@@ -171,6 +175,20 @@ TEST_F(executor_strand, runs_in_parallel_to_others) {
     for (const auto* name : {"a", "b", "c"}) runs.post(name, [&] { together.arrive_and_wait(); });
     runs.stop(far());
     EXPECT_TRUE(together.try_wait());
+}
+
+TEST_F(executor_strand, wakes_as_many_threads_as_there_are_strands) {
+    executor runs(3, report());
+    for (int round = 0; round < 100; ++round) {
+        std::latch together(3), ended(3);
+        for (const auto* name : {"a", "b", "c"}) {
+            runs.post(name, [&] {
+                together.arrive_and_wait();
+                ended.count_down();
+            });
+        }
+        ended.wait();
+    }
 }
 
 TEST_F(executor_strand, holds_up_no_other_while_it_is_stuck) {
@@ -487,6 +505,135 @@ TEST_F(executor_stop, returns_at_the_deadline_though_a_job_is_stuck) {
     stuck.open();  // it outlives the executor
     ended.get_future().wait();
     EXPECT_FALSE(waiting_ran);
+}
+
+// --- threads that several share ------------------------------------------------------------------------------------------------
+
+std::shared_ptr<executor::workers> threads_of(const ferry::thread_pool& pool) {
+    return ferry::detail::threads_of(pool, 0);
+}
+
+TEST_F(executor_sharing, has_no_more_threads_than_the_pool) {
+    constexpr std::size_t executors = 20;
+    const ferry::thread_pool pool(2);
+    std::mutex mutex;
+    std::set<std::thread::id> seen;
+    std::size_t ran = 0;
+    std::vector<std::unique_ptr<executor>> all;
+    for (std::size_t i = 0; i < executors; ++i) {
+        all.push_back(std::make_unique<executor>(threads_of(pool), report()));
+        for (int job = 0; job < 10; ++job) {
+            all.back()->post("s", [&] {
+                const std::lock_guard lock(mutex);
+                seen.insert(std::this_thread::get_id());
+                ++ran;
+            });
+        }
+    }
+    for (auto& each : all) each->stop(far());
+    EXPECT_EQ(ran, executors * 10);
+    EXPECT_LE(seen.size(), 2U);
+}
+
+TEST_F(executor_sharing, ends_the_threads_with_their_last_user) {
+    std::atomic<bool> ran{false};
+    auto pool = std::make_optional<ferry::thread_pool>(1);
+    const std::weak_ptr<executor::workers> threads = threads_of(*pool);
+    {
+        executor runs(threads_of(*pool), report());
+        pool.reset();
+        runs.post("s", [&] { ran = true; });
+        runs.stop(far());
+    }
+    EXPECT_TRUE(ran);
+    EXPECT_TRUE(threads.expired());  // each thread keeps them
+}
+
+TEST_F(executor_sharing, keeps_the_threads_for_who_comes_next) {
+    auto pool = std::make_optional<ferry::thread_pool>(1);
+    const std::weak_ptr<executor::workers> threads = threads_of(*pool);
+    std::thread::id first, second;
+    executor(threads_of(*pool), report()).stop(far());
+    for (auto* who : {&first, &second}) {
+        executor runs(threads_of(*pool), report());
+        runs.post("s", [who] { *who = std::this_thread::get_id(); });
+        runs.stop(far());
+    }
+    EXPECT_EQ(first, second);
+    pool.reset();
+    EXPECT_TRUE(threads.expired());
+}
+
+TEST_F(executor_sharing, stops_without_the_others) {
+    const ferry::thread_pool pool(1);
+    const gate closed;
+    notes ran;
+    executor stays(threads_of(pool), report());
+    auto goes = std::make_optional<executor>(threads_of(pool), report());
+    stays.post("s", closed.job());
+    closed.wait_for_job();
+    goes->post("s", ran.adding("dropped"));
+    stays.post("s", ran.adding("kept"));
+    stays.post("t", ran.adding("kept, too"));
+    goes->stop(steady_clock::now());
+    EXPECT_FALSE(goes->post("s", ran.adding("too late")));
+    goes.reset();
+    closed.open();
+    stays.stop(far());
+    EXPECT_THAT(ran.all(), testing::UnorderedElementsAre("kept", "kept, too"));
+}
+
+TEST_F(executor_sharing, waits_in_stop_for_its_own_jobs_only) {
+    const ferry::thread_pool pool(2);
+    const gate others;
+    std::promise<void> inside;
+    std::atomic<bool> stopping{false}, ended{false};
+    executor busy(threads_of(pool), report()), goes(threads_of(pool), report());
+    busy.post("s", others.job());
+    others.wait_for_job();
+    goes.post("s", [&] {
+        inside.set_value();
+        while (!stopping) std::this_thread::yield();
+        ended = true;
+    });
+    inside.get_future().wait();
+    std::jthread lets_go([&] { stopping = true; });
+    goes.stop(far());
+    EXPECT_TRUE(ended);
+    others.open();
+}
+
+TEST_F(executor_sharing, knows_whose_job_it_is_in) {
+    const ferry::thread_pool pool(1);
+    executor one(threads_of(pool), report()), other(threads_of(pool), report());
+    std::promise<std::pair<bool, bool>> told;
+    one.post("s", [&] { told.set_value({one.is_inside(), other.is_inside()}); });
+    EXPECT_EQ(told.get_future().get(), std::pair(true, false));
+    EXPECT_FALSE(one.is_inside());
+}
+
+TEST_F(executor_sharing, may_stop_another_from_a_job) {
+    const ferry::thread_pool pool(2);
+    executor one(threads_of(pool), report()), other(threads_of(pool), report());
+    std::atomic<bool> ran{false};
+    other.post("s", [&] { ran = true; });
+    std::promise<bool> stopped;
+    one.post("s", [&] {
+        other.stop(far());
+        stopped.set_value(ran);
+    });
+    EXPECT_TRUE(stopped.get_future().get());
+}
+
+TEST_F(executor_sharing, may_have_its_last_user_end_in_a_job) {
+    std::promise<void> gone;
+    auto runs = [&] {
+        const ferry::thread_pool pool(1);
+        return std::make_shared<executor>(threads_of(pool), report());
+    }();
+    auto& same = *runs;
+    same.post("s", [owned = std::pair(at_destruction([&] { gone.set_value(); }), std::exchange(runs, nullptr))] {});
+    gone.get_future().wait();
 }
 
 }  // namespace

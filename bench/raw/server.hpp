@@ -19,6 +19,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -35,13 +36,19 @@ public:
         std::unique_lock lock(mutex_);
         return changed_.wait_for(lock, std::chrono::seconds(120), ready);
     }
+    /// `what()` may return whether who waits is to be told.
     template <class Change>
     void change(Change&& what) {
+        bool tell = true;
         {
             const std::lock_guard lock(mutex_);
-            what();
+            if constexpr (std::is_void_v<decltype(what())>) {
+                what();
+            } else {
+                tell = what();
+            }
         }
-        changed_.notify_all();
+        if (tell) changed_.notify_all();
     }
 
 protected:

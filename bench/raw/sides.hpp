@@ -114,11 +114,10 @@ private:
             state_.on_message([&](server_stream& from, std::size_t) {
                 from.send_answer();
                 const auto now = bench::clock::now();
-                bool more = false;  // the next order may change what is open as soon as nothing is left
+                const bool more = --from.open > 0;
                 state_.change([&] {
                     times.push_back(std::chrono::duration<double>(now - from.sent).count());
-                    more = --from.open > 0;
-                    if (!more) --left;
+                    return !more && --left == 0;  // the next order may change what is open as soon as nothing is left
                 });
                 if (!more) return;
                 from.sent = now;

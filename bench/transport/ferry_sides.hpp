@@ -134,8 +134,7 @@ private:
                     times.push_back(took);
                     good = good && bool(reply);
                     more = bool(reply) && count > 1;
-                    if (!more) --left;
-                    changed.notify_all();
+                    if (!more && --left == 0) changed.notify_all();
                 }
                 if (more) next(node, count - 1);
             });
