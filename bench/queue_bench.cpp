@@ -45,21 +45,21 @@ class queue {
     };
     using core_type = ferry::dispatch<types>;
     using released = ferry::effects::released<std::shared_ptr<const ferry::payload>>;
-    using later = std::variant<ferry::effects::acquire_journal, ferry::effects::append_task,
-                               ferry::effects::update_task, ferry::effects::settle_task, released>;
+    using later = std::variant<ferry::effects::acquire_journal, ferry::detail::kept_append, ferry::detail::kept_update,
+                               ferry::detail::kept_settle, released>;
 
     struct sink {
         queue& of;
         ferry::detail::effect_buffer<later>& kept;
         ferry::detail::effect_buffer<ferry::events::store_done>& stored;
         void operator()(ferry::effects::acquire_journal e) { kept.push(std::move(e)); }
-        void operator()(ferry::effects::append_task e) { store(std::move(e)); }
-        void operator()(ferry::effects::update_task e) { store(std::move(e)); }
-        void operator()(ferry::effects::settle_task e) { store(std::move(e)); }
+        void operator()(ferry::effects::append_task e) { store(e); }
+        void operator()(ferry::effects::update_task e) { store(e); }
+        void operator()(ferry::effects::settle_task e) { store(e); }
         void operator()(released e) { kept.push(std::move(e)); }
-        template <class Write>
-        void store(Write e) {
-            ferry::detail::write_or_keep(of.store_, std::move(e), kept, stored);
+        template <class Wish>
+        void store(const Wish& e) {
+            ferry::detail::write_or_keep(of.store_, e, kept, stored);
         }
         void operator()(ferry::effects::ended<std::uint64_t*, int> e) { ++*e.ticket; }
         template <class Other>
@@ -107,9 +107,9 @@ private:
         });
     }
     void perform(const released&) {}
-    template <class Write>
-    void perform(const Write& e) {
-        ferry::detail::write_to(store_, e, done(e.key));
+    template <class Kept>
+    void perform(const Kept& e) {
+        ferry::detail::write_to(store_, e.wish(), done(e.key));
     }
     auto done(ferry::task_key key) {
         return [this, key](ferry::store_status status) { step(ferry::events::store_done{key, std::move(status)}); };

@@ -2,6 +2,7 @@
 // under the same name; nodes move, run each task once by its id, and keep a reply until it was answered well.
 #pragma once
 
+#include <ferry/detail/store_write.hpp>
 #include <ferry/dispatch.hpp>
 #include <ferry/retry.hpp>
 
@@ -306,7 +307,7 @@ private:
             ask([this, e] { s.store_.withdraw(e.node, e.id, done(e.key)); });
         }
         void operator()(ferry::effects::update_task e) {
-            ask([this, e] { s.store_.update(e.node, e.owner, e.task, done(e.key)); });
+            ask([this, e = ferry::detail::keep(e)] { s.store_.update(e.node, e.owner, e.what, done(e.key)); });
         }
         void operator()(ferry::effects::end_task e) {
             ask([this, e] { s.store_.end(e.node, e.owner, e.order, e.end, done(e.key)); });

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ferry/agent_store/memory.hpp>
+#include <ferry/detail/store_write.hpp>
 #include <ferry/dispatch.hpp>
 #include <ferry/retry.hpp>
 
@@ -617,18 +618,21 @@ private:
         }
         void operator()(ferry::effects::append_task e) {
             w.kept->tickets_by_id[e.task.id] = e.task.content ? w.kept->tickets.at(e.task.content.get()) : -1;
-            w.ask_store(store_op::append, e.key,
-                        [&world = w, e](auto take) { world.kept->store.append(e.node, e.owner, e.task, take); });
+            w.ask_store(store_op::append, e.key, [&world = w, e = ferry::detail::keep(e)](auto take) {
+                world.kept->store.append(e.node, e.owner, e.what, take);
+            });
         }
         void operator()(ferry::effects::update_task e) {
             EXPECT_GE(e.task.attempts, w.attempts[e.key]) << "attempts fall";
             w.attempts[e.key] = e.task.attempts;
-            w.ask_store(store_op::update, e.key,
-                        [&world = w, e](auto take) { world.kept->store.update(e.node, e.owner, e.task, take); });
+            w.ask_store(store_op::update, e.key, [&world = w, e = ferry::detail::keep(e)](auto take) {
+                world.kept->store.update(e.node, e.owner, e.what, take);
+            });
         }
         void operator()(ferry::effects::settle_task e) {
-            w.ask_store(store_op::settle, e.key,
-                        [&world = w, e](auto take) { world.kept->store.settle(e.node, e.owner, e.order, take); });
+            w.ask_store(store_op::settle, e.key, [&world = w, e = ferry::detail::keep(e)](auto take) {
+                world.kept->store.settle(e.node, e.owner, e.what, take);
+            });
         }
         void operator()(ferry::effects::node_changed e) {
             w.statuses.push_back(e.node + " " + std::string(to_string(e.status)));

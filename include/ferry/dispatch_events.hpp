@@ -355,21 +355,24 @@ struct acquire_journal {
 };
 /// No journal is being acquired any more.
 struct all_acquired {};
+
+// What is to be written; `store_done` is awaited. To keep one of these beyond the sink, take `detail::keep(wish)`.
+
 struct append_task {
     task_key key;
-    std::string node;
+    const std::string& node;
     epoch owner;
-    task_record task;
+    const task_record& task;
 };
 struct update_task {
     task_key key;
-    std::string node;
+    const std::string& node;
     epoch owner;
-    task_record task;
+    const task_record& task;
 };
 struct settle_task {
     task_key key;
-    std::string node;
+    const std::string& node;
     epoch owner;
     std::uint64_t order;
 };

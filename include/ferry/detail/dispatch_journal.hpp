@@ -201,7 +201,7 @@ public:
     void note_taken(node& n, task& t, Sink& sink) {
         t.record.taken = true;
         if (t.busy == store_op::none) {
-            update(n, t, t.record, sink);
+            update(n, t, sink);
         } else {
             t.taken_unnoted = true;
         }
@@ -209,9 +209,18 @@ public:
     }
 
     template <class Sink>
-    void update(node& n, task& t, task_record record, Sink& sink) {
+    void update(node& n, task& t, Sink& sink) {
         begin(store_op::update, n, t);
-        sink(effects::update_task{t.key, *n.id, n.owner, std::move(record)});
+        sink(effects::update_task{t.key, *n.id, n.owner, t.record});
+    }
+
+    /// A delivery is noted before it begins. Here it counts from then on.
+    template <class Sink>
+    void lease(node& n, task& t, Sink& sink) {
+        t.state = task_state::leasing;
+        ++t.record.attempts;
+        update(n, t, sink);
+        --t.record.attempts;
     }
 
     /// The operation on the task is over. True where it is leased now, and is to be sent; else it may be gone afterwards.
@@ -243,7 +252,7 @@ public:
         if (!ok) sink(effects::warning{"node " + *n.id + ": the store could not note a task as taken: " + status.text});
         if (t.state == task_state::storing) t.state = task_state::queued;
         if (t.state == task_state::leasing) return true;
-        if (n.owned && std::exchange(t.taken_unnoted, false)) update(n, t, t.record, sink);
+        if (n.owned && std::exchange(t.taken_unnoted, false)) update(n, t, sink);
         return false;
     }
 
@@ -493,7 +502,7 @@ private:
             const bool is_new = t.record.order == 0;
             if (!n.owned || (!t.stored && !is_new)) return hand_over(t, sink);
             t.reply_at = reply_stage::noting;
-            if (!is_new) return update(n, t, t.record, sink);
+            if (!is_new) return update(n, t, sink);
             begin(store_op::append, n, t);
             t.record.order = ++n.last_order;
             return sink(effects::append_task{t.key, *n.id, n.owner, t.record});

@@ -55,10 +55,7 @@ public:
             if (!first && t && t->is_free() && t->not_before <= now.steady) first = t;
         }
         if (!first) return;
-        first->state = task_state::leasing;
-        auto leased = first->record;
-        ++leased.attempts;
-        journal_.update(n, *first, std::move(leased), sink);
+        journal_.lease(n, *first, sink);
     }
 
     time_point next_wake(const node& n) const {

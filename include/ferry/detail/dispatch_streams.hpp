@@ -209,10 +209,7 @@ private:
                               in.outstanding_bytes + t->record.content->size() > window.window_bytes;
             if (full && in.outstanding > 0) return;
             in.hand_over();
-            t->state = task_state::leasing;
-            auto record = t->record;
-            ++record.attempts;
-            journal_.update(n, *t, std::move(record), sink);
+            journal_.lease(n, *t, sink);
         }
     }
 
@@ -283,7 +280,7 @@ private:
         hold(n, t, now, sink);
         if (!lease_lost || t.busy != store_op::none) return;
         ++t.record.attempts;
-        journal_.update(n, t, t.record, sink);
+        journal_.update(n, t, sink);
     }
 
     /// What the node has of a task that is to be sent (again).

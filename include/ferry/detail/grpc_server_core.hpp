@@ -311,12 +311,11 @@ private:
         outcome how;
     };
     template <class... OfShared>
-    using effects_and =
-        std::variant<effects::send_range<call>, flush, effects::end_poll<call>,
-                     effects::answer_reply<std::shared_ptr<reply_source>>, effects::acquire_journal,
-                     effects::append_task, effects::update_task, effects::settle_task, effects::warning,
-                     effects::wake_at, effects::load_reply, effects::released<std::shared_ptr<const payload>>, spent,
-                     refused_reply, debug_note, undelivered_forward, unhandled_reply, OfShared...>;
+    using effects_and = std::variant<effects::send_range<call>, flush, effects::end_poll<call>,
+                                     effects::answer_reply<std::shared_ptr<reply_source>>, effects::acquire_journal,
+                                     kept_append, kept_update, kept_settle, effects::warning, effects::wake_at,
+                                     effects::load_reply, effects::released<std::shared_ptr<const payload>>, spent,
+                                     refused_reply, debug_note, undelivered_forward, unhandled_reply, OfShared...>;
     using effects_of_shared =
         effects_and<effects::post_task, effects::withdraw_posted, effects::end_task, effects::fetch_tasks,
                     effects::fetch_ends, effects::acknowledge_end, effects::announce_node>;
@@ -333,9 +332,9 @@ private:
         void operator()(Effect&& effect) {
             kept.push(std::forward<Effect>(effect));
         }
-        void operator()(effects::append_task e) { write_or_keep(server.store_, std::move(e), kept, stored); }
-        void operator()(effects::update_task e) { write_or_keep(server.store_, std::move(e), kept, stored); }
-        void operator()(effects::settle_task e) { write_or_keep(server.store_, std::move(e), kept, stored); }
+        void operator()(effects::append_task e) { write_or_keep(server.store_, e, kept, stored); }
+        void operator()(effects::update_task e) { write_or_keep(server.store_, e, kept, stored); }
+        void operator()(effects::settle_task e) { write_or_keep(server.store_, e, kept, stored); }
         void operator()(effects::send_part<call> e) {
             e.call->queue(e.content, e.part, e.head);
             kept.push(flush{std::move(e.call)});
@@ -439,9 +438,10 @@ private:
             if (const auto self = weak.lock()) self->post_event(events::journal_acquired{node, std::move(journal)});
         });
     }
-    void perform(const effects::append_task& e) { write_to(store_, e, stored(e.key)); }
-    void perform(const effects::update_task& e) { write_to(store_, e, stored(e.key)); }
-    void perform(const effects::settle_task& e) { write_to(store_, e, stored(e.key)); }
+    template <class Wish, class What>
+    void perform(const kept_write<Wish, What>& e) {
+        write_to(store_, e.wish(), stored(e.key));
+    }
     void perform([[maybe_unused]] const effects::post_task& e) {
         if constexpr (shared) write_to(store_, e, stored(e.key));
     }

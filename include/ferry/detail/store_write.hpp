@@ -1,11 +1,13 @@
 // layer 3
-// The core's wishes of a store, as calls of that store.
+// The core's wishes of a store, as calls of that store: at once, or once the core is unlocked.
 #pragma once
 
 #include <ferry/agent_store.hpp>
 #include <ferry/detail/effect_buffer.hpp>
 #include <ferry/dispatch_events.hpp>
 
+#include <cstdint>
+#include <string>
 #include <utility>
 
 namespace ferry::detail {
@@ -38,6 +40,24 @@ void write_to(Store& store, const effects::end_task& e, Done&& done) {
     store.end(e.node, e.owner, e.order, e.end, std::forward<Done>(done));
 }
 
+/// A wish with copies of what it refers to.
+template <class Wish, class What>
+struct kept_write {
+    task_key key;
+    std::string node;
+    epoch owner;
+    What what;
+
+    Wish wish() const { return {key, node, owner, what}; }
+};
+using kept_append = kept_write<effects::append_task, task_record>;
+using kept_update = kept_write<effects::update_task, task_record>;
+using kept_settle = kept_write<effects::settle_task, std::uint64_t>;
+
+inline kept_append keep(const effects::append_task& e) { return {e.key, e.node, e.owner, e.task}; }
+inline kept_update keep(const effects::update_task& e) { return {e.key, e.node, e.owner, e.task}; }
+inline kept_settle keep(const effects::settle_task& e) { return {e.key, e.node, e.owner, e.order}; }
+
 /// What the store has told without having been asked, as an event for `take(event)`. That a journal is another server's shows
 /// where it is fetched: a note may be late, and mean an earlier time at which it was this server's.
 template <class Take>
@@ -55,14 +75,15 @@ void to_event(store_note&& note, Take&& take) {
 
 /// For the sink of a core that is locked. A store that completes inline is written to at once, and its completion enters
 /// `stored`; for another one, the wish is kept until the core is unlocked.
-template <class Store, class Write, class Later>
-void write_or_keep(Store& store, Write&& wish, effect_buffer<Later>& kept, effect_buffer<events::store_done>& stored) {
+template <class Store, class Wish, class Later>
+void write_or_keep(Store& store, const Wish& wish, effect_buffer<Later>& kept,
+                   effect_buffer<events::store_done>& stored) {
     if constexpr (store_completes_inline<Store>) {
         write_to(store, wish, [&](store_status status) {
             stored.push(events::store_done{wish.key, std::move(status)});
         });
     } else {
-        kept.push(std::forward<Write>(wish));
+        kept.push(keep(wish));
     }
 }
 
