@@ -51,7 +51,7 @@ class queue {
     struct sink {
         queue& of;
         ferry::detail::effect_buffer<later>& kept;
-        ferry::detail::effect_buffer<ferry::events::store_done>& stored;
+        ferry::detail::effect_buffer<ferry::detail::completed_write>& completed;
         void operator()(ferry::effects::acquire_journal e) { kept.push(std::move(e)); }
         void operator()(ferry::effects::append_task e) { store(e); }
         void operator()(ferry::effects::update_task e) { store(e); }
@@ -59,7 +59,7 @@ class queue {
         void operator()(released e) { kept.push(std::move(e)); }
         template <class Wish>
         void store(const Wish& e) {
-            ferry::detail::write_or_keep(of.store_, e, kept, stored);
+            ferry::detail::write_or_keep(of.store_, e, kept, completed);
         }
         void operator()(ferry::effects::ended<std::uint64_t*, int> e) { ++*e.ticket; }
         template <class Other>
@@ -70,13 +70,13 @@ public:
     template <class Event>
     void step(Event event) {
         ferry::detail::effect_buffer<later> effects;
-        ferry::detail::effect_buffer<ferry::events::store_done> stored;
+        ferry::detail::effect_buffer<ferry::detail::completed_write> completed;
         {
-            sink to{*this, effects, stored};
+            sink to{*this, effects, completed};
             const std::lock_guard lock(mutex_);
             const auto at = now();
             core_.step(std::move(event), at, to);
-            stored.drain([&](ferry::events::store_done e) { core_.step(std::move(e), at, to); });
+            completed.drain([&](ferry::detail::completed_write&& e) { core_.step(std::move(e).event(), at, to); });
         }
         effects.perform([this](auto&& effect) { this->perform(effect); });
     }

@@ -278,7 +278,7 @@ public:
     }
 
     template <class Sink>
-    void step(events::store_done e, instant now, Sink&& sink) {
+    void step(events::store_done&& e, instant now, Sink&& sink) {
         if constexpr (shared) {
             if (asking_.stored(e, sink)) return check_drained(sink);
         }

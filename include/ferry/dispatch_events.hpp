@@ -356,7 +356,7 @@ struct acquire_journal {
 /// No journal is being acquired any more.
 struct all_acquired {};
 
-// What is to be written; `store_done` is awaited. To keep one of these beyond the sink, take `detail::keep(wish)`.
+// What is to be written; `store_done` is awaited. What they refer to is the core's, and may change once the sink has returned.
 
 struct append_task {
     task_key key;

@@ -326,15 +326,15 @@ private:
     struct sink {
         grpc_server_core& server;
         effect_buffer<later>& kept;
-        effect_buffer<events::store_done>& stored;
+        effect_buffer<completed_write>& completed;
 
         template <class Effect>
         void operator()(Effect&& effect) {
             kept.push(std::forward<Effect>(effect));
         }
-        void operator()(effects::append_task e) { write_or_keep(server.store_, e, kept, stored); }
-        void operator()(effects::update_task e) { write_or_keep(server.store_, e, kept, stored); }
-        void operator()(effects::settle_task e) { write_or_keep(server.store_, e, kept, stored); }
+        void operator()(effects::append_task e) { write_or_keep(server.store_, e, kept, completed); }
+        void operator()(effects::update_task e) { write_or_keep(server.store_, e, kept, completed); }
+        void operator()(effects::settle_task e) { write_or_keep(server.store_, e, kept, completed); }
         void operator()(effects::send_part<call> e) {
             e.call->queue(e.content, e.part, e.head);
             kept.push(flush{std::move(e.call)});
@@ -406,13 +406,13 @@ private:
     template <class Step>
     void run(Step&& step) {
         effect_buffer<later> kept;
-        effect_buffer<events::store_done> stored;
+        effect_buffer<completed_write> completed;
         {
-            sink effects{*this, kept, stored};
+            sink effects{*this, kept, completed};
             const std::lock_guard lock(mutex_);
             const auto at = now();
             step(dispatch_, at, effects);
-            stored.drain([&](events::store_done e) { dispatch_.step(std::move(e), at, effects); });
+            completed.drain([&](completed_write&& e) { dispatch_.step(std::move(e).event(), at, effects); });
             if (stopping_) drained_changed_.notify_all();
         }
         kept.perform([this](auto&& effect) { this->perform(std::move(effect)); });

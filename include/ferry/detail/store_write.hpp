@@ -5,8 +5,10 @@
 #include <ferry/agent_store.hpp>
 #include <ferry/detail/effect_buffer.hpp>
 #include <ferry/dispatch_events.hpp>
+#include <ferry/error.hpp>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -73,15 +75,26 @@ void to_event(store_note&& note, Take&& take) {
     }
 }
 
+/// A write that was completed inline. Nearly all are `ok`, of which the store says nothing.
+struct completed_write {
+    task_key key;
+    std::unique_ptr<store_status> said;
+
+    completed_write(task_key of, store_status&& status) : key(of) {
+        const bool is_plain = status.code == errc::ok && status.text.empty() && !status.content;
+        if (!is_plain) said = std::make_unique<store_status>(std::move(status));
+    }
+    events::store_done event() && { return {key, said ? std::move(*said) : store_status{}}; }
+};
+
 /// For the sink of a core that is locked. A store that completes inline is written to at once, and its completion enters
-/// `stored`; for another one, the wish is kept until the core is unlocked.
+/// `completed`; for another one, the wish is kept until the core is unlocked.
 template <class Store, class Wish, class Later>
 void write_or_keep(Store& store, const Wish& wish, effect_buffer<Later>& kept,
-                   effect_buffer<events::store_done>& stored) {
+                   effect_buffer<completed_write>& completed) {
     if constexpr (store_completes_inline<Store>) {
-        write_to(store, wish, [&](store_status status) {
-            stored.push(events::store_done{wish.key, std::move(status)});
-        });
+        write_to(store, wish,
+                 [&](store_status status) { completed.push(completed_write(wish.key, std::move(status))); });
     } else {
         kept.push(keep(wish));
     }
