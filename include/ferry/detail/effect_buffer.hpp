@@ -12,12 +12,12 @@ namespace ferry::detail {
 template <class Effect>
 class effect_buffer {
 public:
-    effect_buffer() : effects_(std::exchange(spare(), {})) {}
+    effect_buffer() { effects_.swap(spare()); }
     effect_buffer(const effect_buffer&) = delete;
     effect_buffer& operator=(const effect_buffer&) = delete;
     ~effect_buffer() {
         effects_.clear();
-        if (effects_.capacity() > spare().capacity()) spare() = std::move(effects_);
+        if (auto& kept = spare(); effects_.capacity() > kept.capacity()) effects_.swap(kept);
     }
 
     template <class E>
