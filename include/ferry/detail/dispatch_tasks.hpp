@@ -85,8 +85,8 @@ public:
         for (auto& each : t.tickets) {
             const bool last = &each == &t.tickets.back();
             t.handlers += key != 0;
-            sink(effects::ended<ticket, reply>{std::move(each), t.how, last ? std::exchange(t.answer, {}) : t.answer,
-                                               *t.owner->id, key});
+            sink(effects::ended<ticket, reply>{std::move(each), last ? std::move(t.how) : t.how,
+                                               last ? std::exchange(t.answer, {}) : t.answer, *t.owner->id, key});
         }
         t.tickets.clear();
         release_answer(t, sink);
