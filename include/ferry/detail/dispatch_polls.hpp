@@ -72,8 +72,8 @@ public:
         t.state = task_state::sending;
         t.interrupted = false;
         ++t.record.attempts;
-        n.carried = std::make_unique<delivery>(
-            delivery{n.current, n.connection, t.record.content, cutter(t.record.content->size()), now.steady, &t});
+        n.carried.reset(
+            new delivery{n.current, n.connection, t.record.content, cutter(t.record.content->size()), now.steady, &t});
         ++carrying_;
         nodes_.arm(n, later(now.steady, limits_.idle_limit), sink);
         sink(effects::begun{*n.id, t.label, t.record.content->size(), t.record.attempts, now.steady - t.accepted});
@@ -98,10 +98,9 @@ public:
         if (task* t = over->of) {
             for (const auto& each : t->tickets) sink(effects::progressed<ticket>{each, t->record.content->size()});
             t->state = task_state::unconfirmed;
-            t->carried_over = over->connection;
+            t->carried_over = std::move(over->connection);
             if (over->confirmed) confirm(*t, *over->confirmed, now, sink);
         }
-        pump(n, now, sink);
     }
 
     /// Ends the stream from our side, without more data.
@@ -132,7 +131,8 @@ public:
         --carrying_;
         if (n.current == over->on) n.current = call{};
         nodes_.poll_over(n, now, sink);
-        sink(effects::released<std::shared_ptr<const payload>>{std::move(over->content)});
+        const bool is_shared_with_task = over->of && over->of->record.content == over->content;
+        if (!is_shared_with_task) sink(effects::released<std::shared_ptr<const payload>>{std::move(over->content)});
         return over;
     }
 
