@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -41,7 +42,7 @@ public:
 
     template <class Done>
     void append(const std::string& node, epoch owner, const task_record& task, Done&& done) {
-        task_record before;
+        std::optional<task_record> before;
         std::forward<Done>(done)(write(node, owner, [&](journal& kept) {
             const auto [at, added] = kept.tasks.try_emplace(task.order, task);
             if (!added) before = std::exchange(at->second, task);
