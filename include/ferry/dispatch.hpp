@@ -44,6 +44,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <unordered_set>
 #include <utility>
@@ -152,38 +153,27 @@ public:
 
     template <class Sink>
     void step(const events::range_sent<call>& e, instant now, Sink&& sink) {
-        if (node* n = streamer(e.node, e.call)) {
+        node* n = nodes_.find(e.node);
+        if (!n) return;
+        if (streams(*n, e.call)) {
             streams_.range_sent(*n, now, sink);
             check_drained(sink);
-        } else if (node* c = carrier(e.node, e.call)) {
-            polls_.range_sent(*c, now, sink);
+        } else if (carries(*n, e.call)) {
+            polls_.range_sent(*n, now, sink);
         }
     }
 
     template <class Sink>
-    void step(events::poll_broken<call> e, instant now, Sink&& sink) {
-        if (node* s = streamer(e.node, e.call)) {
-            if (e.reason != errc::stream_broken) sink(effects::end_poll<call>{e.call, e.reason, std::move(e.text)});
-            nodes_.session_over(*s, e.reason, now, sink);
-            check_drained(sink);
-        } else if (node* n = carrier(e.node, e.call)) {
-            if (e.reason != errc::stream_broken) sink(effects::end_poll<call>{e.call, e.reason, e.text});
-            polls_.drop(*n, e.reason, std::move(e.text), now, sink);
-            pump(*n, now, sink);
-            check_drained(sink);
-        } else if (node* parked = nodes_.find(e.node); parked && parked->current == e.call) {
-            parked->current = call{};
-            nodes_.poll_over(*parked, now, sink);
-        }
+    void step(const events::poll_broken<call>& e, instant now, Sink&& sink) {
+        if (node* n = nodes_.find(e.node)) broken(*n, e.call, e.reason, e.text, now, sink);
     }
 
     template <class Sink>
     void step(const events::poll_closed<call>& e, instant now, Sink&& sink) {
-        node* n = carrier(e.node, e.call);
-        if (!n || !e.clean || !n->carried->chunks.done()) {
-            return step(events::poll_broken<call>{e.call, e.node, errc::stream_broken,
-                                                  "the poll ended before the task was carried"},
-                        now, sink);
+        node* n = nodes_.find(e.node);
+        if (!n) return;
+        if (!carries(*n, e.call) || !e.clean || !n->carried->chunks.done()) {
+            return broken(*n, e.call, errc::stream_broken, "the poll ended before the task was carried", now, sink);
         }
         polls_.carried(*n, now, sink);
         pump(*n, now, sink);
@@ -531,15 +521,33 @@ private:
 
     static inline const std::string stopping_text = "the server is stopping";
 
-    node* carrier(const std::string& id, const call& on) {
-        node* n = nodes_.find(id);
-        return n && n->carried && n->carried->on == on ? n : nullptr;
-    }
+    static bool carries(const node& n, const call& on) { return n.carried && n.carried->on == on; }
+    static bool streams(const node& n, const call& on) { return n.session && n.current == on; }
 
     /// The node whose stream this is.
     node* streamer(const std::string& id, const call& on) {
         node* n = nodes_.find(id);
-        return n && n->session && n->current == on ? n : nullptr;
+        return n && streams(*n, on) ? n : nullptr;
+    }
+
+    /// The call will carry nothing more.
+    template <class Sink>
+    void broken(node& n, const call& on, errc reason, std::string_view text, instant now, Sink& sink) {
+        const auto end_call = [&] {
+            if (reason != errc::stream_broken) sink(effects::end_poll<call>{on, reason, std::string(text)});
+        };
+        if (streams(n, on)) {
+            end_call();
+            nodes_.session_over(n, reason, now, sink);
+        } else if (carries(n, on)) {
+            end_call();
+            polls_.drop(n, reason, text, now, sink);
+            pump(n, now, sink);
+        } else if (n.current == on) {
+            n.current = call{};
+            nodes_.poll_over(n, now, sink);
+        }
+        check_drained(sink);
     }
 
     /// What a poll and a stream begin alike. Null where the call was ended.

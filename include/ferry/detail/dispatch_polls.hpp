@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace ferry::detail {
@@ -118,10 +119,9 @@ public:
 
     /// The stream is over before its time.
     template <class Sink>
-    void drop(node& n, errc reason, std::string text, instant now, Sink& sink) {
+    void drop(node& n, errc reason, std::string_view text, instant now, Sink& sink) {
         const auto gone = take(n, now, sink);
-        if (gone->of) queue_.failed(*gone->of, reason, std::move(text), now, sink);
-        pump(n, now, sink);
+        if (gone->of) queue_.failed(*gone->of, reason, text, now, sink);
     }
 
     /// Takes the delivery off the node: its stream is over.
