@@ -37,7 +37,8 @@ struct field_place {
 class field_target {
 public:
     virtual std::string wanted() const = 0;
-    /// Where a value that is not null goes.
+    /// False where a value that is not null goes elsewhere: `resolve` and `is_message` say where.
+    bool is_direct() const noexcept { return direct_; }
     virtual field_place resolve(void* at) const { return {this, at}; }
     virtual bool is_message() const { return false; }
 
@@ -52,12 +53,20 @@ public:
     virtual bool begin_array(void*, std::size_t) const { return false; }
     virtual field_place item(void*, std::size_t) const { return {}; }
     virtual bool begin_map(void*) const { return false; }
-    virtual field_place member(void*, std::string_view, seen_fields&) const { return {}; }
-    /// What is still missing at the end of an array or map; empty where nothing is.
+    /// `key` becomes the same text in memory that stays, where more than a key can be wrong there.
+    virtual field_place member(void*, std::string_view& key, seen_fields&) const {
+        return static_cast<void>(key), field_place{};
+    }
+    /// At the end of an array or map: whether all has come, and what hasn't.
+    virtual bool is_whole(std::size_t, const seen_fields&) const { return true; }
     virtual std::string missing(std::size_t, const seen_fields&) const { return {}; }
 
 protected:
+    constexpr explicit field_target(bool direct = true) : direct_(direct) {}
     ~field_target() = default;
+
+private:
+    bool direct_;
 };
 
 template <class T>
@@ -83,7 +92,7 @@ public:
     bool begin_array(void*, std::size_t) const override { return true; }
     field_place item(void*, std::size_t) const override { return {this, nullptr}; }
     bool begin_map(void*) const override { return true; }
-    field_place member(void*, std::string_view, seen_fields&) const override { return {this, nullptr}; }
+    field_place member(void*, std::string_view&, seen_fields&) const override { return {this, nullptr}; }
 };
 
 inline constexpr ignoring_target ignored;
@@ -191,6 +200,7 @@ public:
 template <>
 class target_of<message> final : public field_target {
 public:
+    constexpr target_of() : field_target(false) {}
     std::string wanted() const override { return "a value"; }
     bool is_message() const override { return true; }
     bool null(void* at) const override { return *static_cast<message*>(at) = nullptr, true; }
@@ -199,6 +209,7 @@ public:
 template <optional_field T>
 class target_of<T> final : public field_target {
 public:
+    constexpr target_of() : field_target(false) {}
     std::string wanted() const override {
         static constexpr target_of<typename T::value_type> inner;
         return inner.wanted() + " or null";
@@ -235,11 +246,9 @@ public:
             return index < list.size() ? place_of(list[index]) : field_place{};
         }
     }
+    bool is_whole(std::size_t count, const seen_fields&) const override { return count >= std::tuple_size_v<fixed>; }
     std::string missing(std::size_t count, const seen_fields&) const override {
-        if constexpr (!grows) {
-            if (count < std::tuple_size_v<fixed>) return "only " + std::to_string(count) + " items";
-        }
-        return {};
+        return "only " + std::to_string(count) + " items";
     }
 
 private:
@@ -251,8 +260,9 @@ class target_of<T> final : public field_target {
 public:
     std::string wanted() const override { return "a map"; }
     bool begin_map(void* at) const override { return static_cast<T*>(at)->clear(), true; }
-    field_place member(void* at, std::string_view key, seen_fields&) const override {
+    field_place member(void* at, std::string_view& key, seen_fields&) const override {
         const auto [found, inserted] = static_cast<T*>(at)->try_emplace(std::string(key));
+        key = found->first;
         return inserted ? place_of(found->second) : field_place{};
     }
 };
@@ -266,7 +276,7 @@ public:
     std::string wanted() const override { return "a map"; }
     bool begin_map(void*) const override { return true; }
 
-    field_place member(void* at, std::string_view key, seen_fields& seen) const override {
+    field_place member(void* at, std::string_view& key, seen_fields& seen) const override {
         field_place place{&ignored, nullptr};
         for_each([&](std::size_t index, const auto& field) {
             // The lengths of names are constants: compilers compare such bytes in place.
@@ -274,11 +284,20 @@ public:
                 return false;
             place = seen[index] ? field_place{} : place_of(static_cast<T*>(at)->*(field.member));
             seen[index] = true;
+            key = field.name;
             return true;
         });
         return place;
     }
 
+    bool is_whole(std::size_t, const seen_fields& seen) const override {
+        bool whole = true;  // without a branch: that many fields are tested at once
+        for_each([&]<class Member>(std::size_t index, const named_field<T, Member>&) {
+            whole &= optional_field<Member> || seen[index];
+            return false;
+        });
+        return whole;
+    }
     std::string missing(std::size_t, const seen_fields& seen) const override {
         std::string out;
         for_each([&]<class Member>(std::size_t index, const named_field<T, Member>& field) {

@@ -28,7 +28,6 @@ class field_reader {
 public:
     explicit field_reader(field_place root) : next_(root) {}
 
-    bool complete() const noexcept { return complete_; }
     const std::string& problem() const noexcept { return problem_; }
 
     /// The first reason stays. Returns false.
@@ -40,7 +39,7 @@ public:
     bool null() {
         if (in_message_) return pass_on(&builder::null);
         if (!find_place()) return false;
-        return next_.target->null(next_.at) ? done() : refuse("null");
+        return next_.target->null(next_.at) || refuse("null");
     }
     bool boolean(bool v) { return scalar("a bool", &field_target::boolean, &builder::boolean, v); }
     bool integer(std::int64_t v) { return scalar("an integer", &field_target::integer, &builder::integer, v); }
@@ -49,13 +48,13 @@ public:
     }
     bool floating(double v) { return scalar("a float", &field_target::floating, &builder::floating, v); }
     bool text(std::string_view v) {
-        if (keys_ > 0 && !in_message_) return key(v);
+        if (in_key_) return key(v);
         return scalar("a text", &field_target::text, &builder::text, v);
     }
     bool binary(bytes v, std::optional<std::uint64_t> subtype) {
         if (!enter()) return in_message_ ? pass_on(&builder::binary, std::move(v), subtype) : false;
         if (subtype && next_.target != &ignored) return refuse("an extension");
-        return next_.target->binary(next_.at, std::move(v)) ? done() : refuse("a binary");
+        return next_.target->binary(next_.at, std::move(v)) || refuse("a binary");
     }
 
     bool begin_array(std::size_t items) {
@@ -71,24 +70,22 @@ public:
 
     bool key(std::string_view v) {
         if (in_message_) return inner_->key(v);
+        in_key_ = false;
         frame& in = stack_.back();
-        in.key.assign(v);
         next_ = in.place.target->member(in.place.at, v, in.seen);
-        return next_.target || fail("the key \"" + in.key + "\" occurs twice in " + where(stack_.size() - 1));
+        in.key = v;
+        return next_.target || twice(v);
     }
     bool begin_key() {
         if (in_message_) return inner_->begin_key();
-        if (is_passed_over())
+        if (is_passed_over()) {
             next_ = stack_.back().place;
-        else
-            ++keys_;
+        } else {
+            in_key_ = true;
+        }
         return true;
     }
-    bool end_key() {
-        if (in_message_) return inner_->end_key();
-        if (!is_passed_over()) --keys_;
-        return true;
-    }
+    bool end_key() { return !in_message_ || inner_->end_key(); }
 
 private:
     using builder = message_builder<Message>;
@@ -97,35 +94,38 @@ private:
         field_place place;
         bool map = false;
         std::size_t items = 0;  // of an array
-        std::string key;        // of a map
+        std::string_view key;   // of a map
         seen_fields seen{};
     };
 
     /// The innermost is at its back. The first few take no memory of their own.
     class frames {
     public:
+        frames() = default;
+        frames(const frames&) = delete;
+        frames& operator=(const frames&) = delete;
+
         bool empty() const noexcept { return size_ == 0; }
         std::size_t size() const noexcept { return size_; }
         frame& operator[](std::size_t i) { return i < near_.size() ? near_[i] : far_[i - near_.size()]; }
         const frame& operator[](std::size_t i) const { return i < near_.size() ? near_[i] : far_[i - near_.size()]; }
-        frame& back() { return (*this)[size_ - 1]; }
-        const frame& back() const { return (*this)[size_ - 1]; }
+        frame& back() { return *back_; }
+        const frame& back() const { return *back_; }
 
         void push(field_place place, bool map) {
-            if (size_ >= near_.size()) far_.emplace_back();
-            frame& added = (*this)[size_++];
-            added.place = place;
-            added.map = map;
-            added.items = 0;
-            added.seen = {};
+            back_ = size_ < near_.size() ? &near_[size_] : &far_.emplace_back();
+            *back_ = {place, map, 0, {}, {}};
+            ++size_;
         }
         void pop() {
             if (size_-- > near_.size()) far_.pop_back();
+            if (size_ > 0) back_ = &(*this)[size_ - 1];
         }
 
     private:
         std::array<frame, 2> near_;
         std::vector<frame> far_;
+        frame* back_ = nullptr;
         std::size_t size_ = 0;
     };
 
@@ -133,7 +133,7 @@ private:
 
     /// Where the value that comes goes, null or not. False where there is no such place.
     bool find_place() {
-        if (keys_ > 0) return fail("the keys of " + where(stack_.size() - 1) + " must be texts");
+        if (in_key_) return fail("the keys of " + where(stack_.size() - 1) + " must be texts");
         if (!stack_.empty() && !stack_.back().map) {
             frame& in = stack_.back();
             next_ = in.place.target->item(in.place.at, in.items++);
@@ -147,6 +147,9 @@ private:
     /// The same for a value that is not null. False too where a message begins, or goes on, at that place.
     bool enter() {
         if (in_message_ || !find_place()) return false;
+        return next_.target->is_direct() || enter_elsewhere();
+    }
+    bool enter_elsewhere() {
         next_ = next_.target->resolve(next_.at);
         in_message_ = next_.target->is_message();
         if (in_message_) inner_.emplace();
@@ -156,7 +159,7 @@ private:
     template <class ToField, class ToMessage, class V>
     bool scalar(const char* what, ToField to_field, ToMessage to_message, V v) {
         if (!enter()) return in_message_ ? pass_on(to_message, v) : false;
-        return (next_.target->*to_field)(next_.at, v) ? done() : refuse(what);
+        return (next_.target->*to_field)(next_.at, v) || refuse(what);
     }
     template <class... Arguments, class... Given>
     bool pass_on(bool (builder::*event)(Arguments...), Given&&... given) {
@@ -164,7 +167,7 @@ private:
         if (!inner_->complete()) return true;
         *static_cast<Message*>(next_.at) = inner_->take();
         in_message_ = false;
-        return done();
+        return true;
     }
 
     bool open(bool map) {
@@ -175,18 +178,18 @@ private:
 
     bool close() {
         const frame& ended = stack_.back();
-        if (auto lack = ended.place.target->missing(ended.items, ended.seen); !lack.empty()) {
-            return fail(where(stack_.size() - 1) + " has " + lack);
-        }
+        if (!ended.place.target->is_whole(ended.items, ended.seen)) return lacks();
         stack_.pop();
-        return done();
-    }
-
-    bool done() {
-        complete_ = stack_.empty();
         return true;
     }
 
+    bool twice(std::string_view key) {
+        return fail("the key \"" + std::string(key) + "\" occurs twice in " + where(stack_.size() - 1));
+    }
+    bool lacks() {
+        const frame& ended = stack_.back();
+        return fail(where(stack_.size() - 1) + " has " + ended.place.target->missing(ended.items, ended.seen));
+    }
     bool refuse(const char* found) { return fail(where() + " must be " + next_.target->wanted() + ", is " + found); }
 
     /// The path to the value that the first `depth` frames lead to; to the one that has just come without it.
@@ -195,7 +198,7 @@ private:
         for (std::size_t i = 0; i < depth; ++i) {
             const frame& in = stack_[i];
             if (in.map) {
-                path += (path.empty() ? "" : ".") + in.key;
+                path.append(path.empty() ? "" : ".").append(in.key);
             } else {
                 path += "[" + std::to_string(in.items - 1) + "]";
             }
@@ -206,10 +209,9 @@ private:
 
     field_place next_;
     frames stack_;
-    std::size_t keys_ = 0;          // that are being read
     std::optional<builder> inner_;  // where a message is read, or was
     bool in_message_ = false;
-    bool complete_ = false;
+    bool in_key_ = false;  // never both
     std::string problem_;
 };
 
