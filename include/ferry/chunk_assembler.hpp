@@ -74,11 +74,10 @@ public:
         if (expected_ && length > *expected_ - received_) return unexpected(received_ + length);
         length_ = length;
         if (length == 0) return true;
-        if (belongs_in_file(at_least(length, size_hint))) return move_to_file();
-        if (!spooled() && !buffer_.ensure(received_ + length, estimate(length, size_hint))) {
-            return fail(errc::too_large, "no memory for a payload of " + std::to_string(received_ + length) + " bytes");
-        }
-        return true;
+        if (spooled()) return true;
+        if (spool_ && belongs_in_file(at_least(length, size_hint))) return move_to_file();
+        if (received_ + length <= buffer_.capacity()) return true;
+        return buffer_.ensure(received_ + length, estimate(length, size_hint)) || no_memory(received_ + length);
     }
 
     /// Takes the next bytes of the chunk that was begun, which are copied before it returns. False where it failed.
@@ -196,6 +195,9 @@ private:
     bool unexpected(std::uint64_t bytes) {
         return fail(errc::bad_chunk, "a payload of " + std::to_string(*expected_) + " bytes was announced, and " +
                                          std::to_string(bytes) + " came");
+    }
+    bool no_memory(std::uint64_t bytes) {
+        return fail(errc::too_large, "no memory for a payload of " + std::to_string(bytes) + " bytes");
     }
     bool spool_problem(const std::string& problem) {
         return fail(errc::spool_failed, "a payload could not be kept in its file: " + problem);
