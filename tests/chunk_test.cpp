@@ -444,7 +444,7 @@ TEST(chunk_assembler_memory, an_honest_claim_is_reserved_once) {
     }
     const auto taken = assembler.take();
     EXPECT_EQ(assembler.memory_bytes(), 0U);
-    EXPECT_LE(malloc_usable_size(const_cast<std::uint8_t*>(taken.data())), held + page);
+    EXPECT_LE(malloc_usable_size(taken.block().get()), held + page);
 }
 
 TEST(chunk_assembler_memory, grows_in_proportion_to_what_has_come) {
@@ -472,7 +472,7 @@ TEST(chunk_assembler_memory, takes_give_back_what_was_too_much) {
         ASSERT_TRUE(give(assembler, pattern(1), 1000, iteration));
     const auto taken = assembler.take();
     ASSERT_EQ(taken.size(), 1999U);
-    EXPECT_LE(malloc_usable_size(const_cast<std::uint8_t*>(taken.data())), 2 * page);
+    EXPECT_LE(malloc_usable_size(taken.block().get()), 2 * page);
 }
 
 TEST(chunk_assembler_memory, outlives_the_assembler) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstring>
 #include <fstream>
 #include <string>
 
@@ -38,6 +39,19 @@ TEST(growing_buffer, stays_one_mapping_so_that_growth_can_move_it) {
         const auto first = mapping_of(buffer.data());
         EXPECT_LE(reinterpret_cast<std::uintptr_t>(buffer.data()) + buffer.capacity(), first.end) << size;
         EXPECT_EQ(first.begin, mapping_of(reinterpret_cast<const std::uint64_t*>(buffer.data()) - 1).begin) << size;
+    }
+}
+
+TEST(growing_buffer, begins_where_a_huge_page_does) {
+    for (const std::uint64_t size : {std::uint64_t{8} << 20, std::uint64_t{68'000'000}}) {
+        growing_buffer buffer;
+        ASSERT_TRUE(buffer.ensure(size, size));
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % ferry::detail::huge_page, 0u) << size;
+        std::memset(buffer.data(), 0x5a, size);
+        const auto* const at = buffer.data();
+        const auto out = buffer.release(size);
+        EXPECT_EQ(out.data(), at);
+        EXPECT_EQ(buffer.data(), nullptr);
     }
 }
 

@@ -1,10 +1,11 @@
 // layer 0
-// Memory that grows without being zeroed, and becomes a `bytes` in the end. Growth is realloc's: for large blocks the
-// kernel moves pages, not data. Large ones ask for huge pages: a first touch of small ones costs several times what copying
-// into them does.
+// Memory that grows without being zeroed, and becomes a `bytes` in the end: its count will stand before its data. Growth is
+// realloc's: for large blocks the kernel moves pages, not data. Large ones ask for huge pages, and begin where one does: a first
+// touch of small ones costs several times what copying into them does.
 #pragma once
 
 #include <ferry/detail/huge_pages.hpp>
+#include <ferry/detail/shared_block.hpp>
 #include <ferry/payload.hpp>
 
 #include <malloc.h>
@@ -13,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <utility>
 
 namespace ferry::detail {
@@ -21,13 +23,16 @@ class growing_buffer {
 public:
     growing_buffer() = default;
     growing_buffer(growing_buffer&& other) noexcept
-        : data_(std::exchange(other.data_, nullptr)), capacity_(std::exchange(other.capacity_, 0)) {}
+        : raw_(std::exchange(other.raw_, nullptr)),
+          data_(std::exchange(other.data_, nullptr)),
+          capacity_(std::exchange(other.capacity_, 0)) {}
     growing_buffer& operator=(growing_buffer&& other) noexcept {
+        std::swap(raw_, other.raw_);
         std::swap(data_, other.data_);
         std::swap(capacity_, other.capacity_);
         return *this;
     }
-    ~growing_buffer() { std::free(data_); }
+    ~growing_buffer() { std::free(raw_); }
 
     std::uint8_t* data() noexcept { return data_; }
 
@@ -48,34 +53,36 @@ public:
             return {};
         }
         if (capacity_ - size > 4096 && capacity_ - size > size / 8) grow(size);
-        struct holder : block {
-            void* at;
-        };
-        auto* made = new holder;
-        made->at = data_;
-        made->destroy = [](block* b) noexcept {
-            std::free(static_cast<holder*>(b)->at);
-            delete static_cast<holder*>(b);
-        };
         capacity_ = 0;
-        return bytes(block_ref(made), std::exchange(data_, nullptr), size);
+        return bytes(shared_block::adopt(std::exchange(raw_, nullptr)), std::exchange(data_, nullptr), size);
     }
 
     void reset() noexcept {
-        std::free(std::exchange(data_, nullptr));
+        std::free(std::exchange(raw_, nullptr));
+        data_ = nullptr;
         capacity_ = 0;
     }
 
 private:
     bool grow(std::uint64_t to) noexcept {
-        void* moved = std::realloc(data_, static_cast<std::size_t>(to));
+        const bool aligns = !raw_ && to >= least_in_huge_pages;
+        const std::size_t before = raw_     ? static_cast<std::size_t>(data_ - raw_)
+                                   : aligns ? static_cast<std::size_t>(huge_page)
+                                            : sizeof(block);
+        if (to > most - before) return false;
+        auto* moved = static_cast<std::uint8_t*>(std::realloc(raw_, before + static_cast<std::size_t>(to)));
         if (!moved) return false;
-        data_ = static_cast<std::uint8_t*>(moved);
+        raw_ = moved;
+        data_ = moved + before - (aligns ? reinterpret_cast<std::uintptr_t>(moved) % huge_page : 0);
         capacity_ = to;
-        prefer_huge_pages(data_, ::malloc_usable_size(data_));
+        prefer_huge_pages(raw_, ::malloc_usable_size(raw_));
         return true;
     }
 
+    static constexpr std::uint64_t most = std::numeric_limits<std::ptrdiff_t>::max();  // that malloc gives
+    static_assert(sizeof(block) <= alignof(std::max_align_t), "there is room for it before each huge page");
+
+    std::uint8_t* raw_ = nullptr;  // malloc's
     std::uint8_t* data_ = nullptr;
     std::uint64_t capacity_ = 0;
 };

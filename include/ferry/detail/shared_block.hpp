@@ -69,12 +69,17 @@ struct shared_block {
     static memory allocate(std::size_t size) {
         void* raw = std::malloc(sizeof(block) + size);
         if (!raw) throw std::bad_alloc();
+        return {adopt(raw), static_cast<std::uint8_t*>(raw) + sizeof(block)};
+    }
+
+    /// A count at the beginning of memory of malloc's, which goes with it.
+    static block_ref adopt(void* raw) noexcept {
         auto* made = new (raw) block;
         made->destroy = [](block* b) noexcept {
             b->~block();
             std::free(b);
         };
-        return {block_ref(made), static_cast<std::uint8_t*>(raw) + sizeof(block)};
+        return block_ref(made);
     }
 
     template <class T>
