@@ -106,23 +106,11 @@ public:
     /// they are the last and the file can't be mapped.
     bool commit(std::int32_t size, std::int32_t iteration) {
         if (failed()) return false;
-        const auto is = [&] { return " (chunk " + std::to_string(iteration) + " of " + std::to_string(size) + ")"; };
-        if (size < 1) return fail(errc::bad_chunk, "a chunk's size must be at least 1" + is());
-        if (next_ != 1 && size != size_) {
-            return fail(errc::bad_chunk, "the number of chunks changed midway from " + std::to_string(size_) + is());
+        const bool continues = next_ == 1 ? size >= 1 : size == size_;
+        if (!continues || iteration != next_ || iteration > size || written_ != length_) {
+            return contradiction(size, iteration);
         }
-        if (iteration != next_) return fail(errc::bad_chunk, "expected chunk " + std::to_string(next_) + is());
-        if (iteration > size) return fail(errc::bad_chunk, "a chunk's iteration is beyond its size" + is());
-        if (written_ != length_) {
-            return fail(errc::bad_chunk, "a chunk has " + std::to_string(written_) + " of the " +
-                                             std::to_string(length_) + " bytes it announced" + is());
-        }
-        if (iteration == size) {
-            if (expected_ && received_ + written_ != *expected_) return unexpected(received_ + written_);
-            if (spooled()) {
-                if (const auto problem = file_.map(mapped_); !problem.empty()) return spool_problem(problem);
-            }
-        }
+        if (iteration == size && !end()) return false;
         size_ = size;
         received_ += written_;
         crc_ = running_crc_;
@@ -196,6 +184,27 @@ private:
         return fail(errc::bad_chunk, "a payload of " + std::to_string(*expected_) + " bytes was announced, and " +
                                          std::to_string(bytes) + " came");
     }
+    /// Says what is wrong with a chunk that does not follow those before.
+    bool contradiction(std::int32_t size, std::int32_t iteration) {
+        const auto is = " (chunk " + std::to_string(iteration) + " of " + std::to_string(size) + ")";
+        if (size < 1) return fail(errc::bad_chunk, "a chunk's size must be at least 1" + is);
+        if (next_ != 1 && size != size_) {
+            return fail(errc::bad_chunk, "the number of chunks changed midway from " + std::to_string(size_) + is);
+        }
+        if (iteration != next_) return fail(errc::bad_chunk, "expected chunk " + std::to_string(next_) + is);
+        if (iteration > size) return fail(errc::bad_chunk, "a chunk's iteration is beyond its size" + is);
+        return fail(errc::bad_chunk, "a chunk has " + std::to_string(written_) + " of the " + std::to_string(length_) +
+                                         " bytes it announced" + is);
+    }
+
+    /// The last chunk is about to be accepted.
+    bool end() {
+        if (expected_ && received_ + written_ != *expected_) return unexpected(received_ + written_);
+        if (!spooled()) return true;
+        const auto problem = file_.map(mapped_);
+        return problem.empty() || spool_problem(problem);
+    }
+
     bool no_memory(std::uint64_t bytes) {
         return fail(errc::too_large, "no memory for a payload of " + std::to_string(bytes) + " bytes");
     }
