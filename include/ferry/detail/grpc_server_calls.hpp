@@ -33,7 +33,7 @@ namespace ferry::detail {
 /// Who the calls report to, from gRPC's threads; must not block.
 class server_calls_host : public stream_call_host {
 public:
-    virtual void poll_opened(std::shared_ptr<task_call> call) = 0;
+    virtual void poll_opened(std::shared_ptr<task_call> call, const std::string& connection) = 0;
     virtual void poll_closed(const std::shared_ptr<task_call>& call, bool clean) = 0;
     virtual void feedback_received(feedback from, std::size_t bytes) = 0;
 };
@@ -44,18 +44,15 @@ class basic_poll_call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                               public task_call,
                               public std::enable_shared_from_this<basic_poll_call<Host>> {
 public:
-    basic_poll_call(std::shared_ptr<Host> host, std::string node, std::string connection)
-        : task_call(std::move(connection)), host_(std::move(host)) {
-        node_ = std::move(node);
-    }
+    basic_poll_call(std::shared_ptr<Host> host, std::string node) : host_(std::move(host)) { node_ = std::move(node); }
 
-    void open() {
+    void open(const std::string& connection) {
         {
             const std::lock_guard lock(mutex_);
             self_ = this->shared_from_this();
             StartSendInitialMetadata();  // tells the node that it is heard
         }
-        host_->poll_opened(this->shared_from_this());
+        host_->poll_opened(this->shared_from_this(), connection);
     }
 
     void refuse(const grpc::Status& why) {
@@ -152,7 +149,7 @@ public:
     grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* GetTask(
         grpc::CallbackServerContext* context) override {
         const auto call = std::make_shared<basic_stream_call<stream_call_host>>(
-            host_, host_->peer_of(*context), context->peer(),
+            host_, host_->peer_of(*context), *context,
             [this, context](const std::string& who) { return format_.problem(*context, who); });
         call->open();
         return call.get();
@@ -162,7 +159,8 @@ public:
                                                              const grpc::ByteBuffer* request) override {
         researcher::TaskRequest asked;
         const bool valid = wire::parse(*request, asked);
-        const auto call = std::make_shared<basic_poll_call<Host>>(host_, asked.node(), context->peer());
+        let_go(*request);
+        const auto call = std::make_shared<basic_poll_call<Host>>(host_, asked.node());
         if (!valid || asked.node().empty() || asked.node().size() > max_node_id_bytes) {
             call->refuse(wire::to_status(errc::protocol_error, "a poll must name its node, by at most 1024 bytes"));
         } else if (!host_->admits(asked.node(), host_->peer_of(*context))) {
@@ -170,7 +168,7 @@ public:
         } else if (const auto other = format_.problem(*context, "node " + asked.node()); !other.empty()) {
             call->refuse(wire::to_status(errc::protocol_error, other));
         } else {
-            call->open();
+            call->open(context->peer());
         }
         return call.get();
     }
@@ -203,6 +201,9 @@ public:
     }
 
 private:
+    /// Else gRPC keeps it for as long as the poll is open, and with it all that was read from the connection along with it.
+    static void let_go(const grpc::ByteBuffer& request) { const_cast<grpc::ByteBuffer&>(request).Clear(); }
+
     const std::shared_ptr<Host> host_;
     const format_check format_;
 };

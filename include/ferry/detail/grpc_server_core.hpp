@@ -207,13 +207,13 @@ public:
         log_.warn("a peer at " + peer.address + " spoke for node " + node + ", which it may not");
         return false;
     }
-    void poll_opened(call on) override {
+    void poll_opened(call on, const std::string& connection) override {
         const auto& kept = *on;
-        post_event(events::poll_opened<call>{std::move(on), kept.node(), kept.connection()});
+        post_event(events::poll_opened<call>{std::move(on), kept.node(), connection});
     }
-    void stream_opened(call on, frames::hello hello) override {
+    void stream_opened(call on, const std::string& connection, frames::hello hello) override {
         const auto& kept = *on;
-        post_event(events::stream_opened<call>{std::move(on), kept.node(), kept.connection(), std::move(hello)});
+        post_event(events::stream_opened<call>{std::move(on), kept.node(), connection, std::move(hello)});
     }
     void receipt_came(const call& on, frames::receipt receipt) override {
         post_event(events::receipt_came<call>{on, on->node(), std::move(receipt)});

@@ -42,8 +42,6 @@ public:
 
     /// Fixed once the host has heard of the call.
     const std::string& node() const noexcept { return node_; }
-    /// gRPC's name of the peer: it has the peer's port, so it is unique among open connections.
-    const std::string& connection() const noexcept { return connection_; }
 
     virtual void finish(const grpc::Status& how) = 0;
 
@@ -58,19 +56,17 @@ public:
     virtual void flush() {}
 
 protected:
-    explicit task_call(std::string connection) : connection_(std::move(connection)) {}
-
     std::string node_;
-    const std::string connection_;
 };
 
-/// Who streams report to, from gRPC's threads; must not block.
+/// Who streams report to, from gRPC's threads; must not block. A `connection` is gRPC's name of the peer: it has the peer's
+/// port, so it is unique among open connections.
 class stream_call_host : public reply_call_host {
 public:
     /// What `admits` wants to know of whoever makes the call.
     virtual peer_info peer_of(const grpc::CallbackServerContext& context) const = 0;
     virtual bool admits(const std::string& node, const peer_info& peer) const = 0;
-    virtual void stream_opened(std::shared_ptr<task_call> call, frames::hello hello) = 0;
+    virtual void stream_opened(std::shared_ptr<task_call> call, const std::string& connection, frames::hello hello) = 0;
     virtual void receipt_came(const std::shared_ptr<task_call>& call, frames::receipt receipt) = 0;
     virtual void lease_renewed(const std::shared_ptr<task_call>& call, const std::vector<std::uint64_t>& tasks) = 0;
     virtual void node_leaving(const std::shared_ptr<task_call>& call) = 0;
@@ -86,12 +82,9 @@ class basic_stream_call final : public grpc::ServerBidiReactor<grpc::ByteBuffer,
                                 public std::enable_shared_from_this<basic_stream_call<Host>> {
 public:
     /// `problem(who)` says why the peer, who calls itself so, is refused; empty where it isn't.
-    basic_stream_call(std::shared_ptr<Host> host, peer_info peer, std::string connection,
+    basic_stream_call(std::shared_ptr<Host> host, peer_info peer, const grpc::CallbackServerContext& context,
                       std::function<std::string(const std::string&)> problem)
-        : task_call(std::move(connection)),
-          host_(std::move(host)),
-          peer_(std::move(peer)),
-          problem_(std::move(problem)) {}
+        : host_(std::move(host)), peer_(std::move(peer)), context_(context), problem_(std::move(problem)) {}
 
     const peer_info& peer() const noexcept { return peer_; }
 
@@ -314,7 +307,7 @@ private:
             node_ = request.node();
             opened_ = true;
         }
-        host_->stream_opened(self, wire::hello_from_proto(request.hello()));
+        host_->stream_opened(self, context_.peer(), wire::hello_from_proto(request.hello()));
         return true;
     }
 
@@ -362,6 +355,7 @@ private:
 
     const std::shared_ptr<Host> host_;
     const peer_info peer_;
+    const grpc::CallbackServerContext& context_;
     const std::function<std::string(const std::string&)> problem_;
     std::mutex mutex_;
     std::shared_ptr<basic_stream_call> self_;
