@@ -47,12 +47,14 @@ public:
     basic_poll_call(std::shared_ptr<Host> host, std::string node) : host_(std::move(host)) { node_ = std::move(node); }
 
     void open(const std::string& connection) {
+        const auto self = this->shared_from_this();
         {
             const std::lock_guard lock(mutex_);
-            self_ = this->shared_from_this();
-            StartSendInitialMetadata();  // tells the node that it is heard
+            self_ = self;
         }
-        host_->poll_opened(this->shared_from_this(), connection);
+        host_->poll_opened(self, connection);
+        const std::lock_guard lock(mutex_);
+        if (!speaks_) StartSendInitialMetadata();  // tells the node that it is heard, where no task does
     }
 
     void refuse(const grpc::Status& why) {
@@ -82,6 +84,7 @@ private:
     void write(const payload& from, std::uint64_t offset, const chunk& part) {
         const std::lock_guard lock(mutex_);
         if (over_) return;
+        speaks_ = true;
         wire::write_chunk(out_, part, from, offset);
         if (part.last()) {
             over_ = whole_ = true;
@@ -128,8 +131,9 @@ private:
     std::mutex mutex_;
     std::shared_ptr<basic_poll_call> self_;
     grpc::ByteBuffer out_;
-    bool over_ = false;   // Finish is under way
-    bool whole_ = false;  // ... together with the last chunk
+    bool speaks_ = false;  // a chunk is or was under way
+    bool over_ = false;    // Finish is under way
+    bool whole_ = false;   // ... together with the last chunk
     bool cancelled_ = false;
 };
 
