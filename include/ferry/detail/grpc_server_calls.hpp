@@ -54,7 +54,7 @@ public:
         }
         host_->poll_opened(self, connection);
         const std::lock_guard lock(mutex_);
-        if (!speaks_) StartSendInitialMetadata();  // tells the node that it is heard, where no task does
+        if (!speaks_ && !over_) StartSendInitialMetadata();  // tells the node that it is heard, where no task does
     }
 
     void refuse(const grpc::Status& why) {
