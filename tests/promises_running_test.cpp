@@ -11,7 +11,10 @@
 #include <filesystem>
 #include <future>
 #include <iterator>
+#include <latch>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -207,6 +210,45 @@ TEST(promise_8_user_code, runs_on_so_many_threads_and_holds_nothing_else_up_conc
     release.set_value();
     EXPECT_TRUE(soon([&] { return ended == 6; }));
     EXPECT_EQ(most, 2);
+}
+
+TEST(promise_8_user_code, of_many_nodes_and_their_server_runs_on_the_threads_of_one_pool_concurrent) {
+    constexpr int nodes = 12;
+    const ferry::thread_pool pool(2);
+    std::mutex mutex;
+    std::set<std::thread::id> seen;
+    const auto note_thread = [&] {
+        const std::lock_guard lock(mutex);
+        seen.insert(std::this_thread::get_id());
+    };
+    auto options = quick_server();
+    options.callback_pool = pool;
+    ferry::grpc_server server(options);
+    server.start();
+    std::vector<std::unique_ptr<ferry::grpc_client>> clients;
+    for (int i = 0; i < nodes; ++i) {
+        auto node = client_options("node-" + std::to_string(i), server.port());
+        node.callback_pool = pool;
+        clients.push_back(std::make_unique<ferry::grpc_client>(node, [&](const ferry::task& task) {
+            note_thread();
+            task.reply(task.message());
+        }));
+        clients.back()->start();
+    }
+    ASSERT_TRUE(server.wait_for_nodes(nodes, patience));
+    std::latch answered(nodes * 20);
+    for (int i = 0; i < nodes * 20; ++i) {
+        server.request({{"n", i}}, "node-" + std::to_string(i % nodes)).on_reply([&, i](const auto& reply) {
+            EXPECT_TRUE(reply) << reply.how.text;
+            EXPECT_EQ(reply.message.value("n", -1), i);
+            note_thread();
+            answered.count_down();
+        });
+    }
+    answered.wait();
+    clients.front()->stop();  // the others go on
+    EXPECT_TRUE(server.request({{"n", 0}}, "node-1").get());
+    EXPECT_LE(seen.size(), 2U);
 }
 
 TEST(promise_8_user_code, may_throw) {

@@ -30,5 +30,6 @@
 #include <ferry/serializer/json.hpp>
 #include <ferry/serializer/msgpack.hpp>
 #include <ferry/task.hpp>
+#include <ferry/thread_pool.hpp>
 #include <ferry/version.hpp>
 #include <ferry/wire.hpp>
