@@ -1,7 +1,7 @@
 // layer 0
 // Memory that grows without being zeroed, and becomes a `bytes` in the end: its count will stand before its data. Growth is
 // realloc's: for large blocks the kernel moves pages, not data. Large ones ask for huge pages, and begin where one does: a first
-// touch of small ones costs several times what copying into them does.
+// touch of small ones costs several times what copying into them does. Others begin a cache line, where copying is fastest.
 #pragma once
 
 #include <ferry/detail/huge_pages.hpp>
@@ -65,22 +65,21 @@ public:
 
 private:
     bool grow(std::uint64_t to) noexcept {
-        const bool aligns = !raw_ && to >= least_in_huge_pages;
-        const std::size_t before = raw_     ? static_cast<std::size_t>(data_ - raw_)
-                                   : aligns ? static_cast<std::size_t>(huge_page)
-                                            : sizeof(block);
+        const auto boundary = static_cast<std::size_t>(to < least_in_huge_pages ? cache_line : huge_page);
+        const auto before = raw_ ? static_cast<std::size_t>(data_ - raw_) : boundary;
         if (to > most - before) return false;
         auto* moved = static_cast<std::uint8_t*>(std::realloc(raw_, before + static_cast<std::size_t>(to)));
         if (!moved) return false;
+        data_ = moved + before - (raw_ ? 0 : reinterpret_cast<std::uintptr_t>(moved) % boundary);
         raw_ = moved;
-        data_ = moved + before - (aligns ? reinterpret_cast<std::uintptr_t>(moved) % huge_page : 0);
         capacity_ = to;
         prefer_huge_pages(raw_, ::malloc_usable_size(raw_));
         return true;
     }
 
+    static constexpr std::uint64_t cache_line = 64;
     static constexpr std::uint64_t most = std::numeric_limits<std::ptrdiff_t>::max();  // that malloc gives
-    static_assert(sizeof(block) <= alignof(std::max_align_t), "there is room for it before each huge page");
+    static_assert(sizeof(block) <= alignof(std::max_align_t), "there is room for it before each boundary");
 
     std::uint8_t* raw_ = nullptr;  // malloc's
     std::uint8_t* data_ = nullptr;
