@@ -92,11 +92,13 @@ public:
             written_ += data.size();
             return true;
         }
+        auto* to = buffer_.data() + received_ + written_;
+        written_ += data.size();
         while (!data.empty()) {
             const auto piece = data.first(std::min(data.size(), cached_bytes));
-            std::memcpy(buffer_.data() + received_ + written_, piece.data(), piece.size());
+            std::memcpy(to, piece.data(), piece.size());
             if (computes_) running_crc_ = detail::crc32c(running_crc_, piece);
-            written_ += piece.size();
+            to += piece.size();
             data = data.subspan(piece.size());
         }
         return true;
