@@ -452,6 +452,7 @@ private:
         t.state = t.record.taken ? task_state::awaiting_reply : task_state::queued;
         t.interrupted = t.record.attempts > 0;
         t.interruption = errc::ok;  // if a delivery was under way, it ended with its server
+        n.may_go_on |= t.interrupted;
         if (const auto* other = n.request(t.record.request_id); other && other->is_over() && !t.record.reply) {
             n.close_request(*other);
         }

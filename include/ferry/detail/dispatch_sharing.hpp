@@ -183,6 +183,7 @@ private:
         t.expires = later(now.steady, t.record.expires - now.system);
         t.stored = true;
         t.interrupted = t.record.attempts > 0;  // if a delivery was under way, it ended with its server
+        n.may_go_on |= t.interrupted;
         if (const auto* ended = n.request(t.record.request_id); ended && ended->is_over()) n.close_request(*ended);
         n.open_request(t);
         expect_reply(t, now, sink);

@@ -288,7 +288,8 @@ struct dispatch_node {
     node_status status = node_status::disconnected;
     bool owned = false;
     bool acquiring = false;
-    epoch owner = 0;  // stays when the journal is lost: what is then still written fails
+    bool may_go_on = false;  // tasks in the lanes may remember what a stream, or an earlier server, has done with them
+    epoch owner = 0;         // stays when the journal is lost: what is then still written fails
     std::uint64_t last_order = 0;
     std::chrono::system_clock::time_point since;
     time_point left;  // when the last poll or stream ended

@@ -52,6 +52,7 @@ public:
         n.session = std::make_unique<session>();
         n.session->hello = std::move(hello);
         n.session->last_progress = now.steady;
+        n.may_go_on = true;
         reconcile(n, now, sink);
     }
 
@@ -92,9 +93,10 @@ public:
         n.session->hello.receipts = {};
     }
 
-    /// The node polls now: it has nothing of what its stream brought.
+    /// The node polls now: it has nothing of what its stream brought. All that is queued is looked at once, not by each poll.
     template <class Sink>
     void forsaken(node& n, instant now, Sink& sink) {
+        if (!std::exchange(n.may_go_on, false)) return;
         n.for_each_in_lanes([&](task& t) { go_on_from(t, nullptr, now, sink); });
     }
 
