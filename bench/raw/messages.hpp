@@ -3,7 +3,7 @@
 #pragma once
 
 #include <ferry/detail/crc32c.hpp>
-#include <ferry/detail/huge_pages.hpp>
+#include <ferry/detail/growing_buffer.hpp>
 
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/slice.h>
@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <span>
 #include <vector>
@@ -72,14 +71,9 @@ private:
     bool done_ = false;
 };
 
-/// Puts chunks together. The buffer is malloc's, with huge pages, as ferry's is.
+/// Puts chunks together, in a buffer of the kind that ferry takes, so that its pages are the same.
 class assembler {
 public:
-    assembler() = default;
-    assembler(const assembler&) = delete;
-    assembler& operator=(const assembler&) = delete;
-    ~assembler() { std::free(data_); }
-
     /// True when the message is whole. Throws nothing: `good()` tells.
     bool take(const grpc::ByteBuffer& in) {
         std::vector<grpc::Slice> slices;
@@ -102,31 +96,26 @@ public:
         return true;
     }
 
-    void release() {
-        std::free(data_);
-        data_ = nullptr;
-    }
+    void release() { buffer_.reset(); }
 
     const header& head() const { return head_; }
-    const std::uint8_t* data() const { return data_; }
+    const std::uint8_t* data() { return buffer_.data(); }
     bool good() const { return good_; }
 
 private:
     void begin(const std::uint8_t* first) {
         head_.read(first);
         if (head_.offset != 0) return;
-        std::free(data_);
-        data_ = static_cast<std::uint8_t*>(std::malloc(std::max<std::size_t>(head_.total, 1)));
+        release();
         received_ = 0;
         crc_ = 0;
-        good_ = data_ != nullptr;
-        if (good_) ferry::detail::prefer_huge_pages(data_, head_.total);
+        good_ = buffer_.ensure(std::max<std::uint64_t>(head_.total, 1), head_.total);
     }
     void copy(run data) {
         if (!good_ || data.size() > head_.total - received_) return void(good_ = false);
         while (!data.empty()) {
             const auto piece = data.first(std::min(data.size(), cached_bytes));
-            std::memcpy(data_ + received_, piece.data(), piece.size());
+            std::memcpy(buffer_.data() + received_, piece.data(), piece.size());
             crc_ = checksum(crc_, piece);
             received_ += piece.size();
             data = data.subspan(piece.size());
@@ -134,7 +123,7 @@ private:
     }
 
     header head_;
-    std::uint8_t* data_ = nullptr;
+    ferry::detail::growing_buffer buffer_;
     std::uint64_t received_ = 0;
     std::uint32_t crc_ = 0;
     bool good_ = true;

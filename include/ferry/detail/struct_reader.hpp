@@ -200,7 +200,7 @@ private:
             if (in.map) {
                 path.append(path.empty() ? "" : ".").append(in.key);
             } else {
-                path += "[" + std::to_string(in.items - 1) + "]";
+                path.append("[").append(std::to_string(in.items - 1)).append("]");
             }
         }
         return path.empty() ? "the message" : path;
