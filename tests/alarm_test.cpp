@@ -170,6 +170,24 @@ TEST(alarm, stop_waits_for_a_ring_under_way) {
     EXPECT_TRUE(ended);
 }
 
+TEST(alarm, may_be_stopped_from_its_ring) {
+    rings rung;
+    alarm* self = nullptr;
+    std::promise<void> made;
+    alarm a([&, ready = made.get_future().share()] {
+        ready.wait();
+        self->stop();
+        self->at(clock_type::now());
+        rung.note();
+    });
+    self = &a;
+    made.set_value();
+    a.at(clock_type::now());
+    rung.wait_for(1);
+    a.stop();
+    EXPECT_EQ(rung.number(), 1U);
+}
+
 TEST(alarm, many_threads_may_arm_it) {
     constexpr int threads = 4, times = 200;
     std::mutex mutex;

@@ -53,6 +53,27 @@ TEST(effect_buffer, may_be_nested) {
     EXPECT_THAT(all_of(outer), ElementsAre(1, 2));
 }
 
+/// Takes a step when its thread ends, after what the thread had kept is gone.
+struct late_step {
+    std::vector<int>* seen = nullptr;
+    ~late_step() {
+        effect_buffer<int> buffer;
+        buffer.push(1);
+        *seen = all_of(buffer);
+    }
+};
+
+TEST(effect_buffer, may_be_used_while_its_thread_ends) {
+    std::vector<int> seen;
+    std::thread([&] {
+        static thread_local late_step late;
+        late.seen = &seen;
+        effect_buffer<int> buffer;
+        buffer.push(2);
+    }).join();
+    EXPECT_THAT(seen, ElementsAre(1));
+}
+
 TEST(effect_buffer, destroys_its_effects_and_lets_them_take_steps) {
     int steps = 0;
     using effect = std::shared_ptr<void>;

@@ -598,8 +598,10 @@ TEST_F(executor_sharing, waits_in_stop_for_its_own_jobs_only) {
     });
     inside.get_future().wait();
     std::jthread lets_go([&] { stopping = true; });
-    goes.stop(far());
+    const auto deadline = far();
+    goes.stop(deadline);
     EXPECT_TRUE(ended);
+    EXPECT_LT(steady_clock::now(), deadline);
     others.open();
 }
 
@@ -623,6 +625,47 @@ TEST_F(executor_sharing, may_stop_another_from_a_job) {
         stopped.set_value(ran);
     });
     EXPECT_TRUE(stopped.get_future().get());
+}
+
+TEST_F(executor_sharing, lets_go_of_its_owner_s_function_where_it_may_post) {
+    const ferry::thread_pool pool(2);
+    executor other(threads_of(pool), report());
+    std::promise<void> gone;
+    const gate closed;
+    std::promise<void> stopped;
+    auto goes = std::make_optional<executor>(
+        threads_of(pool), [owned = at_destruction([&] { other.post("s", [&] { gone.set_value(); }); })](auto&) {});
+    goes->post("s", [&, wait = closed.job()] {
+        goes->stop(steady_clock::now());
+        stopped.set_value();
+        wait();
+    });
+    stopped.get_future().wait();
+    closed.wait_for_job();
+    goes.reset();  // its job keeps the function
+    closed.open();
+    gone.get_future().wait();
+}
+
+TEST_F(executor_sharing, ends_a_stop_that_waits_where_another_comes_first) {
+    const ferry::thread_pool pool(1);
+    const gate closed;
+    executor busy(threads_of(pool), report()), goes(threads_of(pool), report());
+    busy.post("s", closed.job());
+    closed.wait_for_job();
+    goes.post("s", [] { FAIL() << "no thread is free"; });
+    const auto deadline = far();
+    std::jthread patient([&] { goes.stop(deadline); });
+    goes.stop(steady_clock::now() + 20ms);
+    patient.join();
+    EXPECT_LT(steady_clock::now(), deadline);
+    closed.open();
+}
+
+TEST_F(executor_sharing, outlives_a_move_of_the_pool) {
+    ferry::thread_pool pool(1);
+    const ferry::thread_pool moved = std::move(pool);
+    EXPECT_EQ(threads_of(pool), threads_of(moved));
 }
 
 TEST_F(executor_sharing, may_have_its_last_user_end_in_a_job) {

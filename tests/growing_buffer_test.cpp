@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -61,6 +62,39 @@ TEST(growing_buffer, begins_a_cache_line_where_it_is_small) {
         ASSERT_TRUE(buffer.ensure(size, size));
         EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % 64, 0u) << size;
     }
+}
+
+/// Of this process, in bytes.
+std::uint64_t resident() {
+    std::ifstream in("/proc/self/statm");
+    std::uint64_t all = 0, pages = 0;
+    in >> all >> pages;
+    return pages * 4096;
+}
+
+TEST(growing_buffer, takes_no_huge_page_for_a_byte_that_may_be_the_first_of_many) {
+    if (ferry_test::sanitized) GTEST_SKIP() << "a sanitizer's malloc has memory of its own";
+    std::vector<growing_buffer> all(64);
+    const auto before = resident();
+    for (auto& each : all) {
+        ASSERT_TRUE(each.ensure(1, 20'000'000));
+        each.data()[0] = 1;
+    }
+    EXPECT_LT(resident(), before + all.size() * 100'000);
+}
+
+TEST(growing_buffer, asks_for_huge_pages_once_there_is_something_for_them) {
+    growing_buffer small, large, growing;
+    ASSERT_TRUE(small.ensure(100'000, 100'000));
+    EXPECT_EQ(small.room(), 100'000u);
+    ASSERT_TRUE(large.ensure(20'000'000, 20'000'000));
+    EXPECT_EQ(large.room(), 20'000'000u);
+    ASSERT_TRUE(growing.ensure(1, 20'000'000));
+    EXPECT_EQ(growing.room(), ferry::detail::huge_page / 2);
+    ASSERT_TRUE(growing.ensure(growing.room(), 0));
+    EXPECT_EQ(growing.room(), ferry::detail::huge_page / 2);
+    ASSERT_TRUE(growing.ensure(growing.room() + 1, 0));
+    EXPECT_EQ(growing.room(), 20'000'000u);
 }
 
 TEST(growing_buffer, keeps_its_bytes_where_it_grows) {

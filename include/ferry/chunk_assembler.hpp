@@ -76,7 +76,7 @@ public:
         if (length == 0) return true;
         if (spooled()) return true;
         if (spool_ && belongs_in_file(at_least(length, size_hint))) return move_to_file();
-        if (received_ + length <= buffer_.capacity()) return true;
+        if (received_ + length <= buffer_.room()) return true;
         return buffer_.ensure(received_ + length, estimate(length, size_hint)) || no_memory(received_ + length);
     }
 

@@ -48,7 +48,7 @@ struct client_options {
     std::chrono::milliseconds reply_age = std::chrono::hours(24);     ///< a reply that waits for longer expires
     std::chrono::milliseconds poll_deadline = std::chrono::hours(1);  ///< after it, a poll is made anew
     std::size_t callback_threads = 4;            ///< for user code; each researcher has two at a time, one of each lane
-    std::optional<thread_pool> callback_pool{};  ///< threads that are shared with other clients, in place of its own
+    std::optional<thread_pool> callback_pool{};  ///< threads that are shared with others, in place of its own
     std::chrono::milliseconds stop_deadline = std::chrono::seconds(5);  ///< of `stop()`
 };
 

@@ -18,9 +18,13 @@ std::shared_ptr<executor::workers> threads_of(const std::optional<thread_pool>&,
 }
 
 /// Threads for the callbacks of all clients and servers that are given a copy of it, in their options' `callback_pool`: a program
-/// with many nodes has as few threads as it likes. A callback that waits for long holds up those of the others.
+/// with many nodes has as few threads as it likes. What takes long on them holds up the others: a callback that waits, a node that
+/// fetches its server's certificate (`trust_on_first_use`), or a callback that stops another client of the pool.
 class thread_pool {
 public:
+    thread_pool(const thread_pool&) = default;  // a move is a copy
+    thread_pool& operator=(const thread_pool&) = default;
+
     /// At least one thread, at most `threads`: each is started when it is first needed, and ends with the last user.
     explicit thread_pool(std::size_t threads) : workers_(std::make_shared<workers>(threads)), held_(hold(workers_)) {}
 

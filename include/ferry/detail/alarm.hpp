@@ -9,6 +9,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <exception>
 #include <functional>
 #include <limits>
 #include <map>
@@ -54,16 +55,18 @@ public:
     /// One alarm's place.
     class seat {
     public:
-        explicit seat(std::function<void()> ring) : thread_(take_one()) {
+        explicit seat(std::function<void()> ring) {
             due_.ring = std::move(ring);
             agenda made;
             made.emplace(clock_point::max(), &due_);
             due_.parked = made.extract(made.begin());
+            thread_ = take_one();
         }
         seat(const seat&) = delete;
         seat& operator=(const seat&) = delete;
         ~seat() {
             stop();
+            if (due_.ringing) std::terminate();  // it is its own ring that destroys it
             thread_->leave();
         }
 
@@ -71,14 +74,15 @@ public:
         void stop() { thread_->stop(due_); }
 
     private:
-        const std::shared_ptr<basic_alarm_thread> thread_;
+        std::shared_ptr<basic_alarm_thread> thread_;
         due due_;
     };
 
 private:
     static std::shared_ptr<basic_alarm_thread> take_one() {
         static std::mutex mutex;
-        static std::weak_ptr<basic_alarm_thread> known;
+        static auto& known =
+            *new std::weak_ptr<basic_alarm_thread>;  // also while objects of static storage are destroyed
         const std::lock_guard lock(mutex);
         auto one = known.lock();
         if (!one || !one->join()) {
@@ -105,11 +109,7 @@ private:
             over_ = true;
             changed_.notify_one();
         }
-        if (thread_.get_id() == std::this_thread::get_id()) {
-            thread_.detach();  // what rang has let go of the last of the others
-        } else {
-            thread_.join();
-        }
+        thread_.join();  // never from a ring, whose own seat is still taken
     }
 
     void at(due& of, clock_point when) {
@@ -129,7 +129,8 @@ private:
         std::unique_lock lock(mutex_);
         of.stopped = true;
         park(of);
-        rung_.wait(lock, [&] { return !of.ringing; });
+        const bool inside = std::this_thread::get_id() == thread_.get_id();
+        rung_.wait(lock, [&] { return inside || !of.ringing; });
     }
 
     void park(due& of) {
@@ -171,13 +172,13 @@ class basic_alarm {
 public:
     using time_point = typename Clock::time_point;
 
-    /// `ring` runs on the alarms' thread and may call `at`; it must not stop its alarm, nor wait.
+    /// `ring` runs on the alarms' thread and may call `at`; it must not destroy its alarm, nor wait.
     explicit basic_alarm(std::function<void()> ring) : seat_(std::move(ring)) {}
 
     /// Rings at `when` at the latest; an earlier ring takes its place.
     void at(time_point when) { seat_.at(when); }
 
-    /// No ring runs or starts after this.
+    /// No ring runs or starts after this, but for one that calls it.
     void stop() { seat_.stop(); }
 
 private:

@@ -214,7 +214,7 @@ public:
         sink(effects::update_task{t.key, *n.id, n.owner, t.record});
     }
 
-    /// A delivery is noted before it begins. Here it counts from then on.
+    /// A delivery is noted before it begins. In the core it counts once it has begun.
     template <class Sink>
     void lease(node& n, task& t, Sink& sink) {
         t.state = task_state::leasing;

@@ -12,12 +12,14 @@ namespace ferry::detail {
 template <class Effect>
 class effect_buffer {
 public:
-    effect_buffer() { effects_.swap(spare()); }
+    effect_buffer() {
+        if (auto* kept = spare()) effects_.swap(*kept);
+    }
     effect_buffer(const effect_buffer&) = delete;
     effect_buffer& operator=(const effect_buffer&) = delete;
     ~effect_buffer() {
         effects_.clear();
-        if (auto& kept = spare(); effects_.capacity() > kept.capacity()) effects_.swap(kept);
+        if (auto* kept = spare(); kept && effects_.capacity() > kept->capacity()) effects_.swap(*kept);
     }
 
     template <class E>
@@ -55,9 +57,16 @@ private:
         static_cast<void>((... || perform_if(std::get_if<Indices>(&each))));
     }
 
-    static std::vector<Effect>& spare() {
-        static thread_local std::vector<Effect> kept;
-        return kept;
+    /// None where the thread is ending: who steps then may be an object of static storage.
+    static std::vector<Effect>* spare() {
+        static thread_local bool is_gone = false;
+        struct memory {
+            std::vector<Effect> kept;
+            ~memory() { is_gone = true; }
+        };
+        if (is_gone) return nullptr;
+        static thread_local memory own;
+        return &own.kept;
     }
 
     std::vector<Effect> effects_;

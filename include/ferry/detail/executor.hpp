@@ -63,7 +63,7 @@ public:
         ++users_;
     }
 
-    /// The last who leaves ends the threads. One that still runs something then is not waited for.
+    /// The last who leaves ends the threads. What still runs at the deadline ends on its own.
     void leave(std::chrono::steady_clock::time_point deadline) {
         const std::size_t mine = own_threads_of() == this ? 1 : 0;
         std::vector<std::thread> threads;
@@ -85,7 +85,7 @@ public:
         }
     }
 
-    /// With the mutex held. True where a thread is to be woken by `wake`, without it.
+    /// With the mutex held. True where a thread is to be woken by `wake`, without it. Where it throws, nothing has changed.
     bool push(const std::shared_ptr<share>& of, typename strands::value_type& which) {
         ready_.push_back({of, &which});
         ++of->ready;
@@ -125,7 +125,10 @@ private:
         try {
             threads_.emplace_back([self = this->shared_from_this()] { self->run(); });
         } catch (...) {
-            if (--alive_ == 0) throw;  // else another one will come to it
+            if (--alive_ > 0) return;  // another one will come to it
+            --ready_.back().of->ready;
+            ready_.pop_back();
+            throw;
         }
     }
 
@@ -143,9 +146,9 @@ private:
             turn next = std::move(ready_.front());
             ready_.pop_front();
             run_one(lock, next);
-            if (next.of.use_count() != 1) continue;
+            if (!next.of->stopped) continue;
             lock.unlock();
-            next.of.reset();  // the last of a stopped executor, with a function of the user's
+            next.of.reset();  // perhaps the last of it, with a function of the user's
             lock.lock();
         }
         --alive_;
@@ -244,6 +247,7 @@ public:
             share_->stopped = true;
             dropped.swap(share_->open);
             workers_->forget(*share_);
+            share_->idle.notify_all();
             if (std::exchange(share_->left, true)) return;
             grace = std::max(deadline, std::chrono::steady_clock::now() + std::chrono::seconds(1));
             share_->idle.wait_until(lock, grace, [&] { return share_->running <= mine; });
@@ -265,6 +269,7 @@ private:
             auto& strand = *share_->open.try_emplace(name).first;
             auto& s = strand.second;
             const bool idle_until_now = !s.running && s.items.empty();
+            if (idle_until_now) wake = workers_->push(share_, strand);
             if (bound > 0 && s.droppable >= bound) {
                 oldest.splice(oldest.begin(), s.items,
                               std::find_if(s.items.begin(), s.items.end(), [](const auto& i) { return i.droppable; }));
@@ -272,7 +277,6 @@ private:
             }
             s.items.splice(s.items.end(), added);
             if (bound > 0) ++s.droppable;
-            if (idle_until_now) wake = workers_->push(share_, strand);
         }
         if (wake) workers_->wake();
         return oldest.size();

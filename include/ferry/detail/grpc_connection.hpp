@@ -78,15 +78,21 @@ public:
 
 private:
     std::shared_ptr<channels> get() {
-        const std::lock_guard lock(mutex_);
-        if (!channels_) {
-            const auto& [host, port] = places_[at_];
-            const auto target = to_target(host, port);
-            const auto credentials = channel_credentials(trust_, host, port, own_);
-            channels_ = std::make_shared<channels>(
-                channels{Stub(channel(target, credentials)), Stub(channel(target, credentials))});
+        std::size_t at = 0;
+        {
+            const std::lock_guard lock(mutex_);
+            if (channels_) return channels_;
+            at = at_;
         }
-        return channels_;
+        const auto& [host, port] = places_[at];
+        const auto target = to_target(host, port);
+        const auto credentials = channel_credentials(trust_, host, port, own_);  // which may take its time
+        const std::lock_guard lock(mutex_);
+        if (channels_) return channels_;
+        auto made = std::make_shared<channels>(
+            channels{Stub(channel(target, credentials)), Stub(channel(target, credentials))});
+        if (at == at_) channels_ = made;
+        return made;
     }
 
     std::shared_ptr<grpc::Channel> channel(const std::string& target,
