@@ -57,7 +57,7 @@ TEST(growing_buffer, begins_where_a_huge_page_does) {
 }
 
 TEST(growing_buffer, begins_a_cache_line_where_it_is_small) {
-    for (const std::uint64_t size : {1, 1000, 100'000}) {
+    for (const std::uint64_t size : {1u, 1000u, 100'000u}) {
         growing_buffer buffer;
         ASSERT_TRUE(buffer.ensure(size, size));
         EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % 64, 0u) << size;
