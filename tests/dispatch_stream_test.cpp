@@ -558,6 +558,18 @@ TYPED_TEST(dispatch_stream, gives_way_to_a_poll_which_gets_what_was_outstanding)
     EXPECT_EQ(w.end_of(1).how.attempts, 2);
 }
 
+TYPED_TEST(dispatch_stream, that_breaks_off_has_delivered_in_vain_where_a_poll_follows) {
+    world<TypeParam> w({}, {.max_resends = 0});
+    const int s = w.stream();
+    w.send();
+    w.part_sent(s);
+    w.break_stream(s);
+    EXPECT_FALSE(w.has_ended(1)) << "the next stream may have it";
+    w.poll();
+    EXPECT_EQ(w.kind_of(1), outcome_kind::retries_exhausted);
+    EXPECT_EQ(w.end_of(1).how.attempts, 1);
+}
+
 TYPED_TEST(dispatch_stream, takes_the_place_of_a_poll_whose_task_it_sends_again) {
     world<TypeParam> w;
     const int poll = w.poll();
