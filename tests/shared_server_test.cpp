@@ -149,6 +149,7 @@ TEST_F(shared_server_test, a_message_of_a_node_goes_to_a_node_of_the_other_one) 
     auto message = came.get_future();
     ASSERT_TRUE(comes(message));
     EXPECT_EQ(message.get().at("n"), 7);
+    EXPECT_TRUE(soon([&] { return shared->tasks() == 0; }));  // before `to` ends, whose next poll confirms it
 }
 
 /// The node has taken a task, and replies when it may.
