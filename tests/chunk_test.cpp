@@ -410,10 +410,18 @@ TEST(chunk_assembler_memory, a_claim_is_a_hint_up_to_the_limit) {
 
 TEST(chunk_assembler_memory, the_default_limit_holds_for_the_largest_claim) {
     const chunk_limits limits;
-    EXPECT_EQ(limits.max_reservation, 256U << 20);
+    EXPECT_EQ(limits.max_reservation, 320U << 20);
     chunk_assembler assembler;
     ASSERT_TRUE(assembler.begin(3'999'967, max_size));
     EXPECT_LE(assembler.memory_bytes(), limits.max_reservation + page);
+}
+
+TEST(chunk_assembler_memory, a_tensor_of_256_mib_and_what_stands_beside_it_is_taken_at_once_by_default) {
+    chunk_assembler assembler;
+    const auto total = (std::uint64_t{256} << 20) + 4096;
+    ASSERT_TRUE(assembler.expect(total));
+    ASSERT_TRUE(assembler.begin(3'999'967, 0));
+    EXPECT_GE(assembler.memory_bytes(), total);
 }
 
 TEST(chunk_assembler_memory, a_chunk_beyond_the_reservation_takes_what_it_needs) {

@@ -99,8 +99,8 @@ private:
 /// What a receiver accepts.
 struct chunk_limits {
     std::uint64_t max_payload_bytes = std::uint64_t{16} << 30;  ///< a larger payload fails with `too_large`
-    std::uint64_t max_reservation = std::uint64_t{256}
-                                    << 20;  ///< taken ahead on the strength of a peer's claim, in bytes
+    /// Taken ahead on the strength of a peer's claim, in bytes: what is larger is copied as it grows.
+    std::uint64_t max_reservation = std::uint64_t{320} << 20;
 };
 
 }  // namespace ferry
