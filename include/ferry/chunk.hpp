@@ -99,7 +99,7 @@ private:
 /// What a receiver accepts.
 struct chunk_limits {
     std::uint64_t max_payload_bytes = std::uint64_t{16} << 30;  ///< a larger payload fails with `too_large`
-    /// Taken ahead on the strength of a peer's claim, in bytes: what is larger is copied as it grows.
+    /// Taken ahead on the strength of a peer's claim, in bytes. What is larger grows, which may copy it.
     std::uint64_t max_reservation = std::uint64_t{320} << 20;
 };
 
