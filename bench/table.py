@@ -84,6 +84,10 @@ class Table:
             _, size, how = name.split("/")[:3]
             self.row(f"{size}, processor of the server, {how}", time_text(get("ferry_server_cpu_s")),
                      f"typed {time_text(get('typed_server_cpu_s'))}", get("ratio"), get("target") or None, at_most=True)
+            self.row("    beside typed messages with ferry's checksum", time_text(get("ferry_server_cpu_s")),
+                     f"typed {time_text(get('checked_server_cpu_s'))}", get("ratio_to_checked"), None)
+            self.row("    gRPC by hand, raw, with the checksum", time_text(get("raw_server_cpu_s")),
+                     f"typed {time_text(get('typed_server_cpu_s'))}", get("ratio_of_raw"), None)
         for name in r.find("fan_out/"):
             get = lambda key: r.value(name, key)
             _, size, nodes = name.split("/")[:3]
@@ -109,6 +113,11 @@ class Table:
                 nodes = int(name.split("/")[1])
                 self.row(f"{text}, {nodes} node{'s' * (nodes > 1)}", rate_text(get("ferry_per_second")),
                          f"raw {rate_text(get('raw_per_second'))}", get("ratio"), get("target"))
+                if "handed_over_per_second" in r.runs[name][0]:
+                    deadline = "a deadline and " if kind == "polls" else ""
+                    self.row(f"    gRPC by hand, {deadline}callbacks on threads of their own",
+                             rate_text(get("handed_over_per_second")), f"raw {rate_text(get('raw_per_second'))}",
+                             get("ratio_of_handed_over"), None)
                 if kind == "requests":
                     for share in ("p50", "p99"):
                         mine, other = get(f"ferry_{share}_us"), get(f"raw_{share}_us")

@@ -17,6 +17,8 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -89,15 +91,18 @@ std::unique_ptr<world> make_ferry(bool tls, bool polls, const order& start, size
     return std::make_unique<world>([=] { return std::make_unique<bench::ferry_server_side<Server>>(with); },
                                    [=] { return std::make_unique<bench::ferry_node_side<>>(with, polls); }, start, of);
 }
-std::unique_ptr<world> make_raw(bool tls, bool polls, const order& start, sizes of = sizes::large) {
+std::unique_ptr<world> make_raw(bool tls, bool polls, const order& start, sizes of = sizes::large,
+                                bool hands_over = false) {
     const auto with = pem(tls);
-    return std::make_unique<world>([=] { return std::make_unique<raw::server_side>(with); },
-                                   [=] { return std::make_unique<raw::node_side>(with, polls); }, start, of);
+    return std::make_unique<world>([=] { return std::make_unique<raw::server_side>(with, hands_over); },
+                                   [=] { return std::make_unique<raw::node_side>(with, polls, hands_over); }, start,
+                                   of);
 }
-std::unique_ptr<world> make_typed(bool tls, const order& start) {
+std::unique_ptr<world> make_typed(bool tls, bool checksums, const order& start) {
     const auto with = pem(tls);
-    return std::make_unique<world>([=] { return std::make_unique<raw::typed_server_side>(with); },
-                                   [=] { return std::make_unique<raw::typed_node_side>(with); }, start, sizes::large);
+    return std::make_unique<world>([=] { return std::make_unique<raw::typed_server_side>(with, checksums); },
+                                   [=] { return std::make_unique<raw::typed_node_side>(with, checksums); }, start,
+                                   sizes::large);
 }
 
 /// What one of the two came to, in all iterations.
@@ -122,7 +127,7 @@ struct series {
     /// The first one counts by itself: connections, threads and memory are made.
     void warm_up(world& in, const order& o) { first = in.server.ask(o).seconds; }
 
-    void report(benchmark::State& state, const std::string& name) {
+    void report(benchmark::State& state, const std::string& name) const {
         state.counters[name + "_s"] = bench::share_of(seconds, 0.5);
         state.counters[name + "_first_s"] = first;
         state.counters[name + "_server_cpu_s"] = bench::share_of(server_cpu, 0.5);
@@ -143,27 +148,23 @@ double median_ratio(const std::vector<double>& above, const std::vector<double>&
 
 using make_world = std::function<std::unique_ptr<world>()>;
 
-struct pair_of_series {
-    series ferry, other;
-};
-
-/// Each iteration is one run of either; who is first, changes.
-pair_of_series run_pairs(benchmark::State& state, const make_world& ferry, const make_world& other, const order& o) {
-    pair_of_series out;
+/// Each iteration is one run of each; who is first, changes. Empty where one fails. ferry comes first.
+template <std::size_t N>
+std::array<series, N> run_in_turns(benchmark::State& state, const order& o, const make_world (&make)[N]) {
+    std::array<series, N> out;
     try {
-        const auto a = ferry(), b = other();
-        out.ferry.warm_up(*a, o);
-        out.other.warm_up(*b, o);
-        bool ferry_first = true;
+        std::unique_ptr<world> worlds[N];
+        for (std::size_t i = 0; i < N; ++i) worlds[i] = make[i]();
+        for (std::size_t i = 0; i < N; ++i) out[i].warm_up(*worlds[i], o);
+        std::size_t first = 0;
         for (auto _ : state) {
-            if (ferry_first) out.ferry.run(*a, o);
-            out.other.run(*b, o);
-            if (!ferry_first) out.ferry.run(*a, o);
-            ferry_first = !ferry_first;
-            state.SetIterationTime(out.ferry.seconds.back());
+            for (std::size_t i = 0; i < N; ++i) out[(first + i) % N].run(*worlds[(first + i) % N], o);
+            first = (first + 1) % N;
+            state.SetIterationTime(out[0].seconds.back());
         }
     } catch (const std::exception& e) {
         state.SkipWithError(e.what());
+        return {};
     }
     return out;
 }
@@ -178,9 +179,9 @@ void tell(benchmark::State& state, double ratio, double target) {
 void BM_down(benchmark::State& state, bool tls, std::uint64_t bytes, int nodes, double target) {
     const order o{what::download, bytes, 0, nodes};
     const order start{.nodes = nodes};
-    auto [ferry, other] = run_pairs(
-        state, [&] { return make_ferry(tls, false, start); }, [&] { return make_raw(tls, false, start); }, o);
-    if (ferry.seconds.empty() || other.seconds.size() != ferry.seconds.size()) return;
+    const auto [ferry, other] = run_in_turns(
+        state, o, {[&] { return make_ferry(tls, false, start); }, [&] { return make_raw(tls, false, start); }});
+    if (ferry.seconds.empty()) return;
     const auto mb = static_cast<double>(bytes) / mib;
     tell(state, median_ratio(other.seconds, ferry.seconds), target);
     state.counters["first_ratio"] = other.first / ferry.first;
@@ -195,9 +196,9 @@ void BM_down(benchmark::State& state, bool tls, std::uint64_t bytes, int nodes, 
 void BM_up(benchmark::State& state, bool tls, std::uint64_t bytes, double target) {
     const order o{what::upload, bytes, 0, 1};
     const order start{.bytes = bytes, .nodes = 1};
-    auto [ferry, other] = run_pairs(
-        state, [&] { return make_ferry(tls, false, start); }, [&] { return make_raw(tls, false, start); }, o);
-    if (ferry.seconds.empty() || other.seconds.size() != ferry.seconds.size()) return;
+    const auto [ferry, other] = run_in_turns(
+        state, o, {[&] { return make_ferry(tls, false, start); }, [&] { return make_raw(tls, false, start); }});
+    if (ferry.seconds.empty()) return;
     tell(state, median_ratio(other.seconds, ferry.seconds), target);
     state.counters["first_ratio"] = other.first / ferry.first;
     ferry.report(state, "ferry");
@@ -210,52 +211,73 @@ void BM_chunk_size(benchmark::State& state, std::uint64_t bytes) {
     using server = ferry::basic_grpc_server<ferry::max_message_bytes_length<Bytes>>;
     const order o{what::download, bytes, 0, 1};
     const order start{.nodes = 1};
-    auto [ferry, other] = run_pairs(
-        state, [&] { return make_ferry<server>(false, false, start); }, [&] { return make_raw(false, false, start); },
-        o);
-    if (ferry.seconds.empty() || other.seconds.size() != ferry.seconds.size()) return;
+    const auto [ferry, other] = run_in_turns(
+        state, o,
+        {[&] { return make_ferry<server>(false, false, start); }, [&] { return make_raw(false, false, start); }});
+    if (ferry.seconds.empty()) return;
     tell(state, median_ratio(other.seconds, ferry.seconds), 0);
     state.counters["mb"] = static_cast<double>(bytes) / mib;
     ferry.report(state, "ferry");
     other.report(state, "raw");
 }
 
-/// Processor time of the server.
+/// Processor time of the server; typed messages with and without the checksum that ferry has. What raw takes is the least.
 void BM_cpu(benchmark::State& state, bool tls, std::uint64_t bytes, double target) {
     const order o{what::download, bytes, 0, 1};
     const order start{.nodes = 1};
-    auto [ferry, other] = run_pairs(
-        state, [&] { return make_ferry(tls, false, start); }, [&] { return make_typed(tls, start); }, o);
-    if (ferry.seconds.empty() || other.seconds.size() != ferry.seconds.size()) return;
-    tell(state, median_ratio(ferry.server_cpu, other.server_cpu), target);
+    const auto [ferry, typed, checked, by_hand] =
+        run_in_turns(state, o,
+                     {[&] { return make_ferry(tls, false, start); }, [&] { return make_typed(tls, false, start); },
+                      [&] { return make_typed(tls, true, start); }, [&] { return make_raw(tls, false, start); }});
+    if (ferry.seconds.empty()) return;
+    tell(state, median_ratio(ferry.server_cpu, typed.server_cpu), target);
+    state.counters["ratio_to_checked"] = median_ratio(ferry.server_cpu, checked.server_cpu);
+    state.counters["ratio_of_raw"] = median_ratio(by_hand.server_cpu, typed.server_cpu);
     ferry.report(state, "ferry");
-    other.report(state, "typed");
+    typed.report(state, "typed");
+    checked.report(state, "checked");
+    by_hand.report(state, "raw");
 }
 
 // --- small messages ----------------------------------------------------------------------------------------------------
 
-void small_messages(benchmark::State& state, bool polls, const order& o, double target) {
-    const order start{.nodes = o.nodes, .window = o.window};
-    auto [ferry, other] = run_pairs(
-        state, [&] { return make_ferry(false, polls, start, sizes::small); },
-        [&] { return make_raw(false, polls, start, sizes::small); }, o);
-    if (ferry.seconds.empty() || other.seconds.size() != ferry.seconds.size()) return;
-    const double all = static_cast<double>(o.count) * o.nodes;
+template <std::size_t N>
+void report_small(benchmark::State& state, const order& o, const std::array<series, N>& all, double target) {
+    if (all[0].seconds.empty()) return;
+    const double messages = static_cast<double>(o.count) * o.nodes;
+    const auto &ferry = all[0], &other = all[1];
     tell(state, median_ratio(other.seconds, ferry.seconds), target);
     ferry.report(state, "ferry");
     other.report(state, "raw");
-    state.counters["ferry_per_second"] = all / bench::share_of(ferry.seconds, 0.5);
-    state.counters["raw_per_second"] = all / bench::share_of(other.seconds, 0.5);
+    state.counters["ferry_per_second"] = messages / bench::share_of(ferry.seconds, 0.5);
+    state.counters["raw_per_second"] = messages / bench::share_of(other.seconds, 0.5);
+    if constexpr (N == 3) {
+        state.counters["ratio_of_handed_over"] = median_ratio(other.seconds, all[2].seconds);
+        state.counters["handed_over_per_second"] = messages / bench::share_of(all[2].seconds, 0.5);
+    }
+}
+
+/// With `callbacks`, also beside gRPC by hand whose callbacks run on threads of their own, as ferry's do.
+void small_messages(benchmark::State& state, bool polls, bool callbacks, const order& o, double target) {
+    const order start{.nodes = o.nodes, .window = o.window};
+    const make_world ferry = [&] { return make_ferry(false, polls, start, sizes::small); },
+                     by_hand = [&] { return make_raw(false, polls, start, sizes::small); },
+                     handed_over = [&] { return make_raw(false, polls, start, sizes::small, true); };
+    if (callbacks) {
+        report_small(state, o, run_in_turns(state, o, {ferry, by_hand, handed_over}), target);
+    } else {
+        report_small(state, o, run_in_turns(state, o, {ferry, by_hand}), target);
+    }
 }
 
 void BM_requests(benchmark::State& state, int nodes, int count, double target) {
-    small_messages(state, false, {what::requests, 1024, count, nodes}, target);
+    small_messages(state, false, nodes > 1, {what::requests, 1024, count, nodes}, target);
 }
 void BM_sends(benchmark::State& state, int nodes, int count, double target) {
-    small_messages(state, false, {what::sends, 1024, count, nodes, 256}, target);
+    small_messages(state, false, nodes > 1, {what::sends, 1024, count, nodes, 256}, target);
 }
 void BM_polls(benchmark::State& state, int nodes, int count, double target) {
-    small_messages(state, true, {what::sends, 1024, count, nodes}, target);
+    small_messages(state, true, true, {what::sends, 1024, count, nodes}, target);
 }
 
 // --- nodes that wait ---------------------------------------------------------------------------------------------------

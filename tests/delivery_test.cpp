@@ -40,12 +40,14 @@ using state = ferry::detail::delivery_state<std::string>;
 /// Keeps what is posted until the test runs it.
 class manual_host final : public ferry::detail::delivery_host {
 public:
-    bool post(const std::string& strand, std::function<void()> job) override {
+    bool enqueue(const std::string& strand, std::function<void()>& job) override {
         if (stopped) return false;
         strands.push_back(strand);
         jobs.push_back(std::move(job));
+        ++owed;
         return true;
     }
+    void wake() override { owed = 0; }
     void withdraw(std::uint64_t key) override { withdrawn.push_back(key); }
 
     void run_all() {
@@ -59,15 +61,15 @@ public:
     std::vector<std::string> strands;
     std::deque<std::function<void()>> jobs;
     std::vector<std::uint64_t> withdrawn;
+    int owed = 0;  // jobs that no `wake` has followed
     bool stopped = false;
 };
 
 /// Runs what is posted on threads, as servers and clients do.
 class threaded_host final : public ferry::detail::delivery_host {
 public:
-    bool post(const std::string& strand, std::function<void()> job) override {
-        return runs_.post(strand, std::move(job));
-    }
+    bool enqueue(const std::string& strand, std::function<void()>& job) override { return runs_.enqueue(strand, job); }
+    void wake() override { runs_.wake(); }
     void withdraw(std::uint64_t) override {}
     void stop() { runs_.stop(steady_clock::now() + 60s); }
 
@@ -85,6 +87,10 @@ struct a_delivery : testing::Test {
     request handle{of};
     std::vector<std::string> order;
 
+    void end(outcome how, std::optional<std::string> answer = std::nullopt) const {
+        of->end(std::move(how), std::move(answer));
+        of->tell();
+    }
     auto noting(std::string name) {
         return [this, name = std::move(name)](const outcome&) { order.push_back(name); };
     }
@@ -101,7 +107,7 @@ TEST_F(delivery_wait, ends_with_the_delivery) {
     EXPECT_FALSE(handle.done());
     EXPECT_EQ(handle.wait_for(0s), std::nullopt);
     EXPECT_EQ(handle.wait_for(-1h), std::nullopt);
-    of->end(taken(), std::nullopt);
+    end(taken());
     EXPECT_TRUE(handle.done());
     const auto how = handle.wait();
     EXPECT_EQ(how.kind, outcome_kind::taken);
@@ -120,7 +126,7 @@ TEST_F(delivery_wait, takes_as_long_as_it_was_given) {
 TEST_F(delivery_wait, takes_a_time_of_any_unit_and_length) {
     EXPECT_EQ(handle.wait_for(std::chrono::duration<double>(0.001)), std::nullopt);
     EXPECT_EQ(handle.wait_for(std::chrono::duration<double>::min()), std::nullopt);
-    std::jthread ends([&] { of->end(taken(), std::nullopt); });
+    std::jthread ends([&] { end(taken()); });
     EXPECT_TRUE(handle.wait_for(std::chrono::hours::max()).has_value());
     EXPECT_TRUE(handle.wait_for(std::chrono::nanoseconds::max()).has_value());
     EXPECT_TRUE(handle.wait_for(std::chrono::duration<double>(1e300)).has_value());
@@ -133,12 +139,12 @@ TEST_F(delivery_wait, wakes_all_who_wait) {
         waiting.push_back(std::async(std::launch::async, [copy = handle] { return copy.wait_for(60s)->kind; }));
         waiting.push_back(std::async(std::launch::async, [copy = handle] { return copy.get().how.kind; }));
     }
-    of->end(stopped(), std::nullopt);
+    end(stopped());
     for (auto& each : waiting) EXPECT_EQ(each.get(), outcome_kind::stopped);
 }
 
 TEST_F(delivery_wait, gives_the_reply) {
-    of->end(replied(), "the answer");
+    end(replied(), "the answer");
     const reply got = handle.get();
     EXPECT_TRUE(got);
     EXPECT_EQ(got.message, "the answer");
@@ -146,7 +152,7 @@ TEST_F(delivery_wait, gives_the_reply) {
 }
 
 TEST_F(delivery_wait, tells_why_there_is_no_reply) {
-    of->end(stopped(), std::nullopt);
+    end(stopped());
     const reply got = handle.get();
     EXPECT_FALSE(got);
     EXPECT_EQ(got.how.reason, errc::stopped);
@@ -167,7 +173,7 @@ TEST_F(delivery_callback, runs_once_on_the_host_in_order_before_and_after_the_en
     handle.on_done(noting("first"));
     handle.on_done(noting("second"));
     EXPECT_THAT(host->jobs, IsEmpty());
-    of->end(taken(), std::nullopt);
+    end(taken());
     handle.on_done(noting("third"));
     EXPECT_THAT(order, IsEmpty()) << "callbacks run on the host's executor only";
     EXPECT_THAT(host->strands, ElementsAre("node", "node", "node"));
@@ -180,7 +186,7 @@ TEST_F(delivery_callback, is_told_the_outcome_and_the_reply) {
     reply got;
     handle.on_done([&](const outcome& o) { how = o; });
     handle.on_reply([&](const reply& r) { got = r; });
-    of->end(replied(), "the answer");
+    end(replied(), "the answer");
     host->run_all();
     EXPECT_EQ(how.kind, outcome_kind::replied);
     EXPECT_EQ(got.message, "the answer");
@@ -192,7 +198,7 @@ TEST_F(delivery_callback, may_be_added_from_a_callback) {
         order.emplace_back("outer");
         handle.on_done(noting("inner"));
     });
-    of->end(taken(), std::nullopt);
+    end(taken());
     host->run_all();
     EXPECT_THAT(order, ElementsAre("outer", "inner"));
 }
@@ -200,7 +206,7 @@ TEST_F(delivery_callback, may_be_added_from_a_callback) {
 TEST_F(delivery_callback, may_change_what_it_holds) {
     int calls = 0;
     handle.on_done([&calls, own = 0](const outcome&) mutable { calls += ++own; });
-    of->end(taken(), std::nullopt);
+    end(taken());
     host->run_all();
     EXPECT_EQ(calls, 1);
 }
@@ -209,7 +215,7 @@ TEST_F(delivery_callback, is_gone_after_its_run) {
     const auto owned = std::make_shared<int>();
     handle.on_done([owned](const outcome&) {});
     EXPECT_EQ(owned.use_count(), 2);
-    of->end(taken(), std::nullopt);
+    end(taken());
     host->run_all();
     EXPECT_EQ(owned.use_count(), 1);
 }
@@ -217,14 +223,14 @@ TEST_F(delivery_callback, is_gone_after_its_run) {
 TEST_F(delivery_callback, runs_though_the_host_and_all_handles_are_gone) {
     handle.on_done(noting("before"));
     host.reset();
-    of->end(stopped(), std::nullopt);
+    end(stopped());
     EXPECT_THAT(order, ElementsAre("before"));
     handle.on_done(noting("after"));
     EXPECT_THAT(order, ElementsAre("before", "after"));
 }
 
 TEST_F(delivery_callback, runs_though_the_host_has_stopped) {
-    of->end(stopped(), std::nullopt);
+    end(stopped());
     host->stopped = true;
     handle.on_done(noting("after"));
     EXPECT_THAT(order, ElementsAre("after"));
@@ -237,8 +243,26 @@ TEST_F(delivery_callback, keeps_its_place_where_an_earlier_one_adds_it_without_a
     });
     handle.on_done(noting("second"));
     host.reset();
-    of->end(stopped(), std::nullopt);
+    end(stopped());
     EXPECT_THAT(order, ElementsAre("first", "second", "third"));
+}
+
+// Who woke under the lock of whoever ends it would wait for that lock.
+TEST_F(delivery_callback, is_handed_over_at_the_end_and_nobody_woken_before_all_is_told) {
+    handle.on_done(noting("first"));
+    auto future = handle.future();
+    of->end(taken(), std::nullopt);
+    EXPECT_TRUE(handle.done());
+    EXPECT_THAT(host->strands, ElementsAre("node"));
+    EXPECT_EQ(host->owed, 1);
+    EXPECT_EQ(future.wait_for(0s), std::future_status::timeout);
+    of->tell();
+    EXPECT_EQ(host->owed, 0);
+    EXPECT_EQ(future.wait_for(0s), std::future_status::ready);
+    handle.on_done(noting("second"));
+    EXPECT_EQ(host->owed, 0) << "it comes late, and under nobody's lock";
+    host->run_all();
+    EXPECT_THAT(order, ElementsAre("first", "second"));
 }
 
 // Threads add callbacks while the delivery ends.
@@ -266,6 +290,7 @@ TEST(delivery_race, each_callback_runs_once_and_in_its_threads_order) {
             }
             together.arrive_and_wait();
             of->end(taken(), std::nullopt);
+            of->tell();
         }
         host->stop();
         EXPECT_TRUE(in_order);
@@ -277,7 +302,7 @@ TEST(delivery_race, each_callback_runs_once_and_in_its_threads_order) {
 
 TEST_F(delivery_future, gives_the_reply) {
     auto before = handle.future();
-    of->end(replied(), "the answer");
+    end(replied(), "the answer");
     auto after = handle.future();
     for (auto* each : {&before, &after}) {
         ASSERT_EQ(each->wait_for(0s), std::future_status::ready) << "no callback stands before a future";
@@ -290,14 +315,14 @@ TEST_F(delivery_future, gives_the_reply) {
 
 TEST_F(delivery_future, gives_the_reason_why_there_is_no_reply) {
     auto future = handle.future();
-    of->end(stopped(), std::nullopt);
+    end(stopped());
     EXPECT_EQ(future.get().how.kind, outcome_kind::stopped);
 }
 
 // A stopped executor drops what is posted to it.
 TEST_F(delivery_future, is_fulfilled_though_the_host_drops_its_jobs) {
     auto before = handle.future();
-    of->end(stopped(), std::nullopt);
+    end(stopped());
     auto after = handle.future();
     host->jobs.clear();
     EXPECT_EQ(before.get().how.kind, outcome_kind::stopped);
@@ -307,7 +332,7 @@ TEST_F(delivery_future, is_fulfilled_though_the_host_drops_its_jobs) {
 TEST_F(delivery_future, is_fulfilled_though_host_and_handle_are_gone) {
     auto future = request(of).future();
     host.reset();
-    of->end(replied(), "the answer");
+    end(replied(), "the answer");
     of.reset();
     EXPECT_EQ(future.get().message, "the answer");
 }
@@ -326,6 +351,7 @@ TEST(delivery_race, each_future_is_fulfilled) {
         });
         together.arrive_and_wait();
         of->end(replied(), "a");
+        of->tell();
         EXPECT_EQ(got.get(), "aa");
     }
 }
@@ -353,7 +379,7 @@ TEST_F(delivery_handle, cancel_reaches_the_host) {
 }
 
 TEST_F(delivery_handle, outlives_the_host) {
-    of->end(taken(), std::nullopt);
+    end(taken());
     host.reset();
     handle.cancel();
     EXPECT_TRUE(handle.done());
@@ -375,7 +401,7 @@ TEST_F(delivery_handle, does_nothing_when_it_is_dropped) {
         other.on_done(noting("ran"));
     }
     EXPECT_THAT(host->withdrawn, IsEmpty());
-    of->end(taken(), std::nullopt);
+    end(taken());
     host->run_all();
     EXPECT_THAT(order, ElementsAre("ran"));
     of.reset();

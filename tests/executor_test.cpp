@@ -246,6 +246,30 @@ TEST_F(executor_strand, may_be_posted_to_from_a_job) {
     EXPECT_THAT(order.all(), ElementsAre("first", "second"));
 }
 
+TEST_F(executor_strand, runs_what_was_enqueued_once_it_is_woken) {
+    executor runs(2, report());
+    for (int i = 0; i < 100; ++i) {
+        std::latch ran(3);
+        executor::job a = [&] { ran.count_down(); }, b = a;
+        EXPECT_TRUE(runs.enqueue("a", a));
+        EXPECT_TRUE(runs.enqueue("b", b));
+        EXPECT_TRUE(i % 2 == 0 ? (runs.wake(), runs.post("a", [&] { ran.count_down(); }))
+                               : runs.post("c", [&] { ran.count_down(); }));
+        ran.wait();
+    }
+}
+
+TEST_F(executor_strand, leaves_what_comes_after_a_stop_to_its_owner) {
+    executor runs(2, report());
+    runs.stop(far());
+    bool ran = false;
+    executor::job late = [&] { ran = true; };
+    EXPECT_FALSE(runs.enqueue("a", late));
+    ASSERT_TRUE(late);
+    late();
+    EXPECT_TRUE(ran);
+}
+
 TEST_F(executor_strand, goes_on_after_a_job_that_threw) {
     bool ran = false;
     notes told;

@@ -1,6 +1,7 @@
 // The raw opponents' node: gRPC's callback API and nothing else.
 #pragma once
 
+#include "callback_pool.hpp"
 #include "messages.hpp"
 
 #include <ferry/detail/grpc_callback_queue.hpp>
@@ -11,6 +12,7 @@
 #include <grpcpp/security/credentials.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -68,7 +70,9 @@ private:
 
 class node_stream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
 public:
-    node_stream(std::shared_ptr<grpc::Channel> channel, run upload) : stub_(std::move(channel)), upload_(upload) {
+    /// Answers on the threads of `callbacks`, or where gRPC reads.
+    node_stream(std::shared_ptr<grpc::Channel> channel, run upload, callback_pool* callbacks)
+        : stub_(std::move(channel)), upload_(upload), callbacks_(callbacks) {
         stub_.PrepareBidiStreamingCall(&context_, get_task, {}, this);
         AddHold();
         StartRead(&in_);
@@ -88,6 +92,9 @@ private:
         chunks_.release();
         if (!chunks_.good()) return context_.TryCancel();
         if (what == then::upload) return void(new upload_call(stub_, upload_));  // it deletes itself
+        callbacks_ ? callbacks_->post([this, what] { answer(what); }) : answer(what);
+    }
+    void answer(then what) {
         const std::lock_guard lock(mutex_);
         // Acknowledgements are numbers of 8 bytes; those that wait go together, as receipts do.
         waiting_.resize(waiting_.size() + (what == then::reply ? reply_bytes : 8));
@@ -111,6 +118,7 @@ private:
 
     grpc::GenericStub stub_;
     const run upload_;
+    callback_pool* const callbacks_;
     grpc::ClientContext context_;
     assembler chunks_;
     std::mutex mutex_;
@@ -129,8 +137,11 @@ struct poll_count {
 /// One poll after another, or just one. The request is whatever the server wants to read.
 class node_poll final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
 public:
-    node_poll(std::shared_ptr<grpc::GenericStub> stub, std::string request, bool again, poll_count* count)
-        : stub_(std::move(stub)), request_(std::move(request)), again_(again), count_(count) {
+    /// With `callbacks`, each message is told to a thread of theirs, and a poll has the deadline that the protocol's have.
+    node_poll(std::shared_ptr<grpc::GenericStub> stub, std::string request, bool again, poll_count* count,
+              callback_pool* callbacks = nullptr)
+        : stub_(std::move(stub)), request_(std::move(request)), again_(again), count_(count), callbacks_(callbacks) {
+        if (callbacks_) context_.set_deadline(std::chrono::system_clock::now() + std::chrono::hours(1));
         stub_->PrepareBidiStreamingCall(&context_, get_task_unary, {}, this);
         const grpc::Slice all(request_);
         out_ = grpc::ByteBuffer(&all, 1);
@@ -153,7 +164,8 @@ private:
             if (!status.ok()) ++count_->failed;
             count_->changed.notify_all();
         }
-        if (again_ && status.ok()) new node_poll(std::move(stub_), std::move(request_), true, count_);
+        if (callbacks_) callbacks_->post([] {});
+        if (again_ && status.ok()) new node_poll(std::move(stub_), std::move(request_), true, count_, callbacks_);
         delete this;
     }
 
@@ -161,6 +173,7 @@ private:
     std::string request_;
     const bool again_;
     poll_count* const count_;
+    callback_pool* const callbacks_;
     grpc::ClientContext context_;
     assembler chunks_;
     grpc::ByteBuffer in_, out_;

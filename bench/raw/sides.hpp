@@ -3,6 +3,7 @@
 
 #include "../transport/process.hpp"
 #include "../transport/timing.hpp"
+#include "callback_pool.hpp"
 #include "node.hpp"
 #include "server.hpp"
 
@@ -30,7 +31,10 @@ struct security {
 
 class server_side final : public bench::side {
 public:
-    explicit server_side(const security& with) : server_(listen(service_, with.key, with.cert, port_)) {
+    /// With `hands_over`, what follows a reply runs on threads of its own, as ferry's callbacks do, and not where gRPC reads.
+    explicit server_side(const security& with, bool hands_over = false)
+        : callbacks_(hands_over ? new callback_pool : nullptr),  // until the process ends
+          server_(listen(service_, with.key, with.cert, port_)) {
         if (!server_) throw std::runtime_error("raw: can't listen");
     }
 
@@ -111,8 +115,7 @@ private:
             }
         } else {
             int left = o.nodes;
-            state_.on_message([&](server_stream& from, std::size_t) {
-                from.send_answer();
+            const auto reply_came = [&](server_stream& from) {
                 const auto now = bench::clock::now();
                 const bool more = --from.open > 0;
                 state_.change([&] {
@@ -122,6 +125,10 @@ private:
                 if (!more) return;
                 from.sent = now;
                 from.send(content);
+            };
+            state_.on_message([&](server_stream& from, std::size_t) {
+                from.send_answer();
+                callbacks_ ? callbacks_->post([&] { reply_came(from); }) : reply_came(from);
             });
             for (auto* each : state_.streams) {
                 each->open = o.count;
@@ -141,15 +148,22 @@ private:
         const auto content = message(o.bytes, then::acknowledge);
         int left = o.nodes;
         struct progress {
+            std::mutex mutex;
             int sent = 0, acknowledged = 0;
         };
         std::vector<progress> all(static_cast<std::size_t>(o.nodes));
-        state_.on_message([&](server_stream& from, std::size_t bytes) {
+        const auto acknowledged = [&](server_stream& from, int came) {
             auto& p = all[static_cast<std::size_t>(from.open)];
-            const auto came = static_cast<int>(bytes / 8);
+            const std::lock_guard lock(p.mutex);
             p.acknowledged += came;
             for (int i = 0; i < came && p.sent < o.count; ++i, ++p.sent) from.send(content);
-            if (p.acknowledged == o.count) state_.change([&] { --left; });
+            return p.acknowledged == o.count;
+        };
+        state_.on_message([&](server_stream& from, std::size_t bytes) {
+            const auto deal_with = [&, came = static_cast<int>(bytes / 8)] {
+                if (acknowledged(from, came)) state_.change([&] { --left; });
+            };
+            callbacks_ ? callbacks_->post(deal_with) : deal_with();
         });
         const auto began = bench::clock::now();
         for (int i = 0; auto* each : state_.streams) {
@@ -195,6 +209,7 @@ private:
         return {.seconds = bench::seconds_since(began)};
     }
 
+    callback_pool* const callbacks_;
     server_state state_;
     service service_{state_};
     int port_ = 0;
@@ -205,7 +220,8 @@ private:
 /// Also the idle nodes of ferry's server: a poll is a poll.
 class node_side final : public bench::side {
 public:
-    node_side(const security& with, bool polls) : cert_(with.cert), polls_(polls) {}
+    node_side(const security& with, bool polls, bool hands_over = false)
+        : cert_(with.cert), polls_(polls), callbacks_(hands_over ? new callback_pool : nullptr) {}
 
     answer run(const order& o) override {
         switch (o.kind) {
@@ -222,9 +238,10 @@ private:
         for (int i = 0; i < o.nodes; ++i) {
             auto channel = connect(o.port, cert_);
             if (polls_) {
-                new node_poll(std::make_shared<grpc::GenericStub>(std::move(channel)), request(i), true, nullptr);
+                new node_poll(std::make_shared<grpc::GenericStub>(std::move(channel)), request(i), true, nullptr,
+                              callbacks_);
             } else {
-                new node_stream(std::move(channel), upload_);  // until the process ends
+                new node_stream(std::move(channel), upload_, callbacks_);  // until the process ends
             }
         }
         return {};
@@ -258,6 +275,7 @@ private:
 
     const std::string cert_;
     const bool polls_;
+    callback_pool* const callbacks_;
     std::vector<std::uint8_t> upload_;
     poll_count count_;
 };

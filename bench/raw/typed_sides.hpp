@@ -1,4 +1,5 @@
-// The opponent that uses gRPC as its manual says: typed protobuf messages, by the callback API.
+// The opponent that uses gRPC as its manual says: typed protobuf messages, by the callback API. Where it is asked to, with the
+// checksum that ferry and the raw opponent have.
 #pragma once
 
 #include "../transport/process.hpp"
@@ -24,7 +25,8 @@ namespace raw {
 
 class typed_server_side final : public bench::side {
 public:
-    explicit typed_server_side(const security& with) : server_(listen(service_, with.key, with.cert, port_)) {
+    typed_server_side(const security& with, bool checksums)
+        : service_(checksums), server_(listen(service_, with.key, with.cert, port_)) {
         if (!server_) throw std::runtime_error("typed: can't listen");
     }
 
@@ -44,6 +46,8 @@ public:
 private:
     class stream;
     struct shared : watched {
+        explicit shared(bool with_checksums) : checksums(with_checksums) {}
+        const bool checksums;
         typed_server_side::stream* stream = nullptr;
         bool acknowledged = false;
     };
@@ -56,7 +60,8 @@ private:
         }
         void send(raw::run content) {
             content_ = content;
-            at_ = 0;
+            at_ = crc_ = 0;
+            out_.Clear();
             next();
         }
 
@@ -67,6 +72,8 @@ private:
             out_.set_total(content_.size());
             out_.set_offset(at_);
             at_ += part.size();
+            if (state_.checksums) crc_ = checksum(crc_, part);
+            if (state_.checksums && at_ == content_.size()) out_.set_checksum(crc_);
             StartWrite(&out_);
         }
         void OnWriteDone(bool ok) override {
@@ -82,12 +89,14 @@ private:
         shared& state_;
         raw::run content_;
         std::size_t at_ = 0;
+        std::uint32_t crc_ = 0;
         researcher::TaskRequest in_;
         researcher::TaskResponse out_;
     };
 
     struct service final
         : researcher::ResearcherService::WithCallbackMethod_GetTask<researcher::ResearcherService::Service> {
+        explicit service(bool checksums) : state(checksums) {}
         grpc::ServerBidiReactor<researcher::TaskRequest, researcher::TaskResponse>* GetTask(
             grpc::CallbackServerContext*) override {
             return new stream(state);
@@ -103,17 +112,18 @@ private:
 
 class typed_node_side final : public bench::side {
 public:
-    explicit typed_node_side(const security& with) : cert_(with.cert) {}
+    typed_node_side(const security& with, bool checksums) : cert_(with.cert), checksums_(checksums) {}
 
     answer run(const order& o) override {
-        stream_ = new stream(connect(o.port, cert_));  // until the process ends
+        stream_ = new stream(connect(o.port, cert_), checksums_);  // until the process ends
         return {};
     }
 
 private:
     class stream final : public grpc::ClientBidiReactor<researcher::TaskRequest, researcher::TaskResponse> {
     public:
-        explicit stream(std::shared_ptr<grpc::Channel> channel) : stub_(std::move(channel)) {
+        stream(std::shared_ptr<grpc::Channel> channel, bool checksums)
+            : stub_(std::move(channel)), checksums_(checksums) {
             stub_.async()->GetTask(&context_, this);
             AddHold();
             StartRead(&in_);
@@ -125,7 +135,10 @@ private:
             if (!ok) return RemoveHold();
             if (in_.offset() == 0) data_.reset(static_cast<std::uint8_t*>(std::malloc(in_.total())));
             std::memcpy(data_.get() + in_.offset(), in_.bytes_().data(), in_.bytes_().size());
+            if (checksums_) crc_ = checksum(crc_, {data_.get() + in_.offset(), in_.bytes_().size()});
             if (in_.offset() + in_.bytes_().size() == in_.total()) {
+                if (checksums_ && crc_ != in_.checksum()) return context_.TryCancel();
+                crc_ = 0;
                 data_.reset();
                 StartWrite(&out_);
             }
@@ -137,13 +150,16 @@ private:
             void operator()(std::uint8_t* data) const { std::free(data); }
         };
         researcher::ResearcherService::Stub stub_;
+        const bool checksums_;
         grpc::ClientContext context_;
         std::unique_ptr<std::uint8_t, give_back> data_;
+        std::uint32_t crc_ = 0;
         researcher::TaskRequest out_;
         researcher::TaskResponse in_;
     };
 
     const std::string cert_;
+    const bool checksums_;
     stream* stream_ = nullptr;
 };
 

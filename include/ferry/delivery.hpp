@@ -35,8 +35,9 @@ namespace detail {
 class delivery_host {
 public:
     virtual ~delivery_host() = default;
-    /// False where jobs are no longer run.
-    virtual bool post(const std::string& strand, std::function<void()> job) = 0;
+    /// Wakes nobody: `wake` does. False where jobs are no longer run: the job is the caller's still.
+    virtual bool enqueue(const std::string& strand, std::function<void()>& job) = 0;
+    virtual void wake() = 0;
     virtual void withdraw(std::uint64_t key) = 0;
 };
 
@@ -61,24 +62,32 @@ public:
         changed_.notify_all();
     }
 
-    /// Called once. The callbacks go to the host's executor, in the order in which they were added; a copy of `handled` is let
-    /// go when each has returned.
+    /// Called once, and `tell` after it. The callbacks go to the host's executor, in the order in which they were added; a copy
+    /// of `handled` is let go when each has returned.
     void end(outcome how, std::optional<Message> reply, const std::shared_ptr<void>& handled = nullptr) {
-        std::vector<promise> promises;
         {
             const std::lock_guard lock(mutex_);
             result_.how = std::move(how);
             if (reply) result_.message = std::move(*reply);
             ended_ = true;
+        }
+        std::vector<callback> waiting;
+        while (take_callbacks(waiting)) {
+            for (auto& each : waiting) enqueue(std::move(each), handled);
+            waiting.clear();
+        }
+    }
+
+    /// Wakes who waits for the end. Not under a lock that these will want: they would wake to wait for it.
+    void tell() {
+        std::vector<promise> promises;
+        {
+            const std::lock_guard lock(mutex_);
             promises.swap(promises_);
         }
         changed_.notify_all();
         for (auto& each : promises) each.set_value(result_);
-        std::vector<callback> waiting;
-        while (take_callbacks(waiting)) {
-            for (auto& each : waiting) run(std::move(each), handled);
-            waiting.clear();
-        }
+        if (const auto host = host_.lock()) host->wake();
     }
 
     void when_ended(callback each) {
@@ -89,7 +98,8 @@ public:
                 return;
             }
         }
-        run(std::move(each));
+        enqueue(std::move(each));
+        if (const auto host = host_.lock()) host->wake();
     }
 
     /// Goes by no executor: a stopped one drops its jobs, and a future is always fulfilled.
@@ -152,10 +162,12 @@ private:
         return !handed_over_;
     }
 
-    void run(callback each, const std::shared_ptr<void>& handled = nullptr) {
-        auto job = [self = this->shared_from_this(), each = std::move(each), handled] { each(self->result_); };
+    void enqueue(callback each, const std::shared_ptr<void>& handled = nullptr) {
+        std::function<void()> job = [self = this->shared_from_this(), each = std::move(each), handled] {
+            each(self->result_);
+        };
         const auto host = host_.lock();
-        if (!host || !host->post(result_.node, job)) job();  // nothing else runs any more
+        if (!host || !host->enqueue(result_.node, job)) job();  // nothing else runs any more
     }
 
     std::weak_ptr<delivery_host> host_;

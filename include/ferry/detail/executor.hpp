@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -85,17 +86,17 @@ public:
         }
     }
 
-    /// With the mutex held. True where a thread is to be woken by `wake`, without it. Where it throws, nothing has changed.
-    bool push(const std::shared_ptr<share>& of, typename strands::value_type& which) {
+    /// With the mutex held. A thread that sleeps sees it at the next `wake`. Where it throws, nothing has changed.
+    void push(const std::shared_ptr<share>& of, typename strands::value_type& which) {
         ready_.push_back({of, &which});
         ++of->ready;
-        if (ready_.size() > waiting_ && alive_ < most_) {
-            start_one();
-            return false;
-        }
-        return has_to_wake();
+        if (ready_.size() > waiting_ && alive_ < most_) return start_one();
+        if (has_to_wake()) wake_owed_ = true;
     }
-    void wake() { work_.notify_one(); }
+    /// Without the mutex.
+    void wake() {
+        if (wake_owed_ && wake_owed_.exchange(false)) work_.notify_one();
+    }
 
     /// With the mutex held: none of its strands will run.
     void forget(share& of) {
@@ -166,7 +167,7 @@ private:
         ++of->running;
         const bool more = has_to_wake();
         lock.unlock();
-        if (more) wake();
+        if (more) work_.notify_one();
         current() = of.get();
         try {
             job.front().work();
@@ -199,8 +200,9 @@ private:
     std::size_t users_ = 0;
     std::size_t waiting_ = 0;  // threads
     std::size_t alive_ = 0;
-    bool waking_ = false;  // a thread was woken, and hasn't come yet
+    bool waking_ = false;  // a thread was woken, or `wake` is about to, and it hasn't come yet
     bool over_ = false;
+    std::atomic<bool> wake_owed_{false};
 };
 
 /// `Job` is called without arguments; the alias below is for what users hand over.
@@ -225,11 +227,24 @@ public:
     ~basic_executor() { stop(std::chrono::steady_clock::now()); }
 
     /// Never waits. False after `stop`: the job is dropped.
-    bool post(const std::string& strand, job work) { return post(strand, std::move(work), 0).has_value(); }
+    bool post(const std::string& strand, job work) {
+        const auto threads = workers_;  // the job may have the last of this executor
+        const bool taken = enqueue(strand, work);
+        threads->wake();
+        return taken;
+    }
 
-    /// The same, but at most `bound` such jobs wait in a strand: past it the oldest of them is dropped. Returns how many were.
+    /// The same, but no thread is woken for it before `wake`: under a lock that the job will want, it would wake to wait. After
+    /// `stop` the job is left to the caller.
+    bool enqueue(const std::string& strand, job& work) { return add(strand, work, 0).has_value(); }
+    void wake() { workers_->wake(); }
+
+    /// As `post`, but at most `bound` such jobs wait in a strand: past it the oldest of them is dropped. Returns how many were.
     std::size_t post_bounded(const std::string& strand, job work, std::size_t bound) {
-        return post(strand, std::move(work), bound).value_or(0);
+        const auto threads = workers_;
+        const auto dropped = add(strand, work, bound).value_or(0);
+        threads->wake();
+        return dropped;
     }
 
     /// True in one of its own jobs.
@@ -259,17 +274,19 @@ private:
     using share = typename workers::share;
 
     /// How many jobs were dropped for it; nothing where it was not taken.
-    std::optional<std::size_t> post(const std::string& name, job&& work, std::size_t bound) {
+    std::optional<std::size_t> add(const std::string& name, job& work, std::size_t bound) {
         std::list<typename workers::item> added, oldest;  // made and destroyed without the lock
         added.push_back({std::move(work), bound > 0});
-        bool wake = false;
         {
             const std::lock_guard lock(workers_->mutex());
-            if (share_->stopped) return std::nullopt;
+            if (share_->stopped) {
+                work = std::move(added.front().work);
+                return std::nullopt;
+            }
             auto& strand = *share_->open.try_emplace(name).first;
             auto& s = strand.second;
             const bool idle_until_now = !s.running && s.items.empty();
-            if (idle_until_now) wake = workers_->push(share_, strand);
+            if (idle_until_now) workers_->push(share_, strand);
             if (bound > 0 && s.droppable >= bound) {
                 oldest.splice(oldest.begin(), s.items,
                               std::find_if(s.items.begin(), s.items.end(), [](const auto& i) { return i.droppable; }));
@@ -278,7 +295,6 @@ private:
             s.items.splice(s.items.end(), added);
             if (bound > 0) ++s.droppable;
         }
-        if (wake) workers_->wake();
         return oldest.size();
     }
 

@@ -121,6 +121,7 @@ public:
             run([&](auto& core, auto& sink) { made->set_key(core.step(std::move(e), now(), sink)); });
         } catch (const std::exception& e) {
             made->end(encode_failure(e), std::nullopt);
+            made->tell();
         }
         return basic_delivery<message_type>(made);
     }
@@ -139,9 +140,10 @@ public:
 
     // --- what handles want ----------------------------------------------------------------------------------------------
 
-    bool post(const std::string& strand, std::function<void()> job) override {
-        return callbacks_->post("\1" + strand, std::move(job));
+    bool enqueue(const std::string& strand, std::function<void()>& job) override {
+        return callbacks_->enqueue("\1" + strand, job);
     }
+    void wake() override { callbacks_->wake(); }
     void withdraw(std::uint64_t key) override { post_event(intake_events::withdrawn{key}); }
 
     // --- what calls report ----------------------------------------------------------------------------------------------
@@ -264,13 +266,17 @@ private:
     struct cancel {
         std::shared_ptr<Call> call;
     };
+    struct ended {
+        grpc_client_link::ticket ticket;
+    };
     struct debug_note {
         std::string text;
     };
-    using later = std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, open_stream,
-                               cancel<task_stream>, flush, flush_soon, run_task, intake_effects::forget_task,
-                               forget_reply, open_upload, send_range, cancel<reply_upload>, send_feedback_call,
-                               cancel<feedback_call>, intake_effects::warning, intake_effects::wake_at, debug_note>;
+    using later =
+        std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, open_stream, cancel<task_stream>, flush,
+                     flush_soon, run_task, intake_effects::forget_task, forget_reply, open_upload, send_range,
+                     cancel<reply_upload>, send_feedback_call, cancel<feedback_call>, ended, intake_effects::warning,
+                     intake_effects::wake_at, debug_note>;
 
     struct sink {
         grpc_client_link& link;
@@ -367,7 +373,9 @@ private:
         void operator()(intake_effects::cancel_feedback) { kept.push(cancel<feedback_call>{link.feedback_.lock()}); }
         void operator()(intake_effects::ended<ticket> e) {
             if (link.spool_ && e.how.kind != outcome_kind::stopped) kept.push(forget_reply{link.spool_, e.number});
-            if (e.ticket) e.ticket->end(std::move(e.how), std::nullopt);
+            if (!e.ticket) return;
+            e.ticket->end(std::move(e.how), std::nullopt);
+            kept.push(ended{std::move(e.ticket)});
         }
         void operator()(intake_effects::progressed<ticket> e) {
             if (e.ticket) e.ticket->progressed(e.sent);
@@ -557,6 +565,7 @@ private:
         });
     }
 
+    void perform(const ended& e) { e.ticket->tell(); }
     void perform(const intake_effects::warning& e) { log_.warn(researcher() + ": " + e.text); }
     void perform(intake_effects::wake_at e) { alarm_.at(e.when); }
     void perform(const debug_note& e) { log_.debug(e.text); }

@@ -160,6 +160,14 @@ private:
 using upload_guard = basic_upload_guard<reply_call>;
 
 /// Where a reply came from, to be answered once.
+class task_call;
+
+/// Of a task that came over the call; a task of 0 is none.
+struct task_receipt {
+    std::shared_ptr<task_call> call;
+    std::uint64_t task = 0;
+};
+
 class reply_source {
 public:
     virtual ~reply_source() = default;
@@ -174,6 +182,8 @@ public:
     virtual const void* origin() const = 0;
     /// At most `frames::max_reply_bytes`, and the next of this origin is reported only when `reply_received` has returned.
     virtual bool is_small() const { return false; }
+    /// That the reply carries: to be dealt with after it, also where it is refused.
+    virtual task_receipt receipt() const { return {}; }
 };
 
 /// Who uploads report to, from gRPC's threads; must not block.

@@ -99,6 +99,7 @@ public:
         const auto made = std::make_shared<state>(this->shared_from_this(), node);
         if (!content) {
             made->end(failed, std::nullopt);
+            made->tell();
             return made;
         }
         made->set_total(content->size());
@@ -267,9 +268,10 @@ public:
 
     // --- what handles want ----------------------------------------------------------------------------------------------
 
-    bool post(const std::string& strand, std::function<void()> job) override {
-        return executor_.post(strand, std::move(job));
+    bool enqueue(const std::string& strand, std::function<void()>& job) override {
+        return executor_.enqueue(strand, job);
     }
+    void wake() override { executor_.wake(); }
     void withdraw(std::uint64_t key) override { post_event(events::withdrawn{key}); }
 
 private:
@@ -295,9 +297,12 @@ private:
     struct debug_note {
         std::string text;
     };
-    struct spent {
-        ticket of;
+    struct ended {
+        grpc_server_core::ticket ticket;
         std::shared_ptr<void> handled;
+    };
+    struct enqueued {
+        std::function<void()> not_taken;
     };
     struct refused_reply {
         std::unique_ptr<message_type> what;
@@ -311,11 +316,12 @@ private:
         outcome how;
     };
     template <class... OfShared>
-    using effects_and = std::variant<effects::send_range<call>, flush, effects::end_poll<call>,
-                                     effects::answer_reply<std::shared_ptr<reply_source>>, effects::acquire_journal,
-                                     kept_append, kept_update, kept_settle, effects::warning, effects::wake_at,
-                                     effects::load_reply, effects::released<std::shared_ptr<const payload>>, spent,
-                                     refused_reply, debug_note, undelivered_forward, unhandled_reply, OfShared...>;
+    using effects_and =
+        std::variant<effects::send_range<call>, flush, effects::end_poll<call>,
+                     effects::answer_reply<std::shared_ptr<reply_source>>, effects::acquire_journal, kept_append,
+                     kept_update, kept_settle, effects::warning, effects::wake_at, effects::load_reply,
+                     effects::released<std::shared_ptr<const payload>>, ended, enqueued, refused_reply, debug_note,
+                     undelivered_forward, unhandled_reply, OfShared...>;
     using effects_of_shared =
         effects_and<effects::post_task, effects::withdraw_posted, effects::end_task, effects::fetch_tasks,
                     effects::fetch_ends, effects::acknowledge_end, effects::announce_node>;
@@ -360,7 +366,7 @@ private:
             } else if (!e.how) {
                 kept.push(undelivered_forward{e.node, std::move(e.how)});
             }
-            if (e.ticket || e.key != 0) kept.push(spent{std::move(e.ticket), std::move(handled)});
+            if (e.ticket || e.key != 0) kept.push(ended{std::move(e.ticket), std::move(handled)});
         }
         void operator()(effects::released<message_type> e) {
             kept.push(refused_reply{std::make_unique<message_type>(std::move(e.what))});
@@ -381,7 +387,11 @@ private:
             if (e.ticket) e.ticket->progressed(e.sent);
         }
         void operator()(effects::unclaimed_reply<message_type> e) {
-            if (server.on_unclaimed_reply) return server.unclaimed(e.node, std::move(e.reply), e.key);
+            if (server.on_unclaimed_reply) {
+                auto job = server.handling(e.node, std::move(e.reply), e.key);
+                server.executor_.enqueue(e.node, job);
+                return kept.push(enqueued{std::move(job)});
+            }
             kept.push(unhandled_reply{e.node, e.key});
             kept.push(refused_reply{std::make_unique<message_type>(std::move(e.reply))});
         }
@@ -498,7 +508,10 @@ private:
     void perform(const debug_note& e) { log_.debug(e.text); }
     void perform(effects::wake_at e) { alarm_.at(e.when); }
     void perform(const effects::released<std::shared_ptr<const payload>>&) {}  // they go with the buffer
-    void perform(const spent&) {}
+    void perform(const ended& e) {
+        if (e.ticket) e.ticket->tell();
+    }
+    void perform(const enqueued&) { executor_.wake(); }
     void perform(const refused_reply&) {}
     void perform(const effects::load_reply& e) {
         e.encoded->read(0, e.encoded->size(), [weak = this->weak_from_this(), key = e.key, node = e.node](auto range) {
@@ -603,24 +616,43 @@ private:
             request_id = traits::request_id(*message);
         } catch (const std::exception& e) {
             reply_refused(e.what());
-            return from->answer(reason_of(e, errc::decode_failed), e.what());
+            return refuse_reply(from, reason_of(e, errc::decode_failed), e.what());
         } catch (...) {
             const std::string why = "decoding it threw what is no std::exception";
             reply_refused(why);
-            return from->answer(errc::decode_failed, why);
+            return refuse_reply(from, errc::decode_failed, why);
         }
         if (!admits(node, from->peer())) {
-            return from->answer(errc::not_permitted, "this peer may not reply as node " + node);
+            return refuse_reply(from, errc::not_permitted, "this peer may not reply as node " + node);
         }
         if (log_.is_debug()) log_in(node, log_.label(*message), content.size(), open_request(node, request_id));
         if (auto to = destination_of(*message); !to.empty()) {
-            return post_event(events::forward_arrived<std::shared_ptr<reply_source>, ticket>{
-                from, node, forwarded(std::move(to), content, *message), from->number()});
+            return post_reply(from, events::forward_arrived<std::shared_ptr<reply_source>, ticket>{
+                                        from, node, forwarded(std::move(to), content, *message), from->number()});
         }
         std::shared_ptr<const payload> encoded;
         if constexpr (lasting_agent_store<Store>) encoded = std::make_shared<const payload>(content);
-        post_event(events::reply_arrived<std::shared_ptr<reply_source>, message_type>{
-            from, node, request_id, std::move(*message), from->number(), std::move(encoded)});
+        post_reply(from, events::reply_arrived<std::shared_ptr<reply_source>, message_type>{
+                             from, node, request_id, std::move(*message), from->number(), std::move(encoded)});
+    }
+
+    /// The core is locked once for the reply and the receipt that comes with it.
+    template <class Event>
+    void post_reply(const std::shared_ptr<reply_source>& from, Event&& event) {
+        const auto receipt = from->receipt();
+        run([&](auto& core, instant at, auto& to) {
+            core.step(std::forward<Event>(event), at, to);
+            if (receipt.task != 0) core.step(of_core(receipt), at, to);
+        });
+    }
+
+    void refuse_reply(const std::shared_ptr<reply_source>& from, errc reason, const std::string& text) {
+        from->answer(reason, text);
+        if (const auto receipt = from->receipt(); receipt.task != 0) post_event(of_core(receipt));
+    }
+
+    static events::receipt_came<call> of_core(const task_receipt& receipt) {
+        return {receipt.call, receipt.call->node(), frames::receipt{receipt.task}};
     }
 
     /// The bytes as they came.
@@ -632,7 +664,7 @@ private:
         return task;
     }
 
-    void unclaimed(const std::string& node, message_type reply, task_key key) {
+    std::function<void()> handling(const std::string& node, message_type reply, task_key key) {
         basic_reply<message_type> result;
         result.how.kind = outcome_kind::replied;
         result.message = std::move(reply);
@@ -640,9 +672,9 @@ private:
         auto handled = [self = this->shared_from_this(), key](void*) {
             self->post_event(events::unclaimed_handled{key});
         };
-        executor_.post(node, [this, result = std::move(result), at_end = std::shared_ptr<void>(nullptr, handled)] {
+        return [this, result = std::move(result), at_end = std::shared_ptr<void>(nullptr, handled)] {
             on_unclaimed_reply(result);
-        });
+        };
     }
 
     using attempt_and_age = std::optional<std::pair<int, std::chrono::steady_clock::duration>>;

@@ -187,8 +187,8 @@ private:
 
     class small_reply final : public reply_source {
     public:
-        small_reply(std::shared_ptr<basic_stream_call> from, std::uint64_t number)
-            : from_(std::move(from)), number_(number) {}
+        small_reply(std::shared_ptr<basic_stream_call> from, std::uint64_t number, std::uint64_t task)
+            : from_(std::move(from)), number_(number), task_(task) {}
 
         void queue_answer(errc reason, const std::string& text) override {
             queued_ = true;
@@ -202,10 +202,14 @@ private:
         std::uint64_t number() const override { return number_; }
         const void* origin() const override { return from_.get(); }
         bool is_small() const override { return true; }
+        task_receipt receipt() const override {
+            if (task_ == 0) return {};
+            return {from_, task_};
+        }
 
     private:
         const std::shared_ptr<basic_stream_call> from_;
-        const std::uint64_t number_;
+        const std::uint64_t number_, task_;
         bool queued_ = false;
     };
 
@@ -275,9 +279,8 @@ private:
         replies_ += static_cast<std::size_t>(request.replies_size());
         lock.unlock();
         for (auto& each : *request.mutable_replies()) {
-            self->host_->reply_received(std::make_shared<small_reply>(self, each.reply()),
+            self->host_->reply_received(std::make_shared<small_reply>(self, each.reply(), each.task()),
                                         bytes::own(std::move(*each.mutable_content())));
-            if (each.task() != 0) self->host_->receipt_came(self, frames::receipt{each.task()});
         }
         for (const auto& each : request.receipts()) self->host_->receipt_came(self, wire::from_proto(each));
         if (request.leaving()) self->host_->node_leaving(self);
