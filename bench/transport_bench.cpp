@@ -148,7 +148,7 @@ double median_ratio(const std::vector<double>& above, const std::vector<double>&
 
 using make_world = std::function<std::unique_ptr<world>()>;
 
-/// Each iteration is one run of each; who is first, changes. Empty where one fails. ferry comes first.
+/// Each iteration is one run of each; who is first, and who comes after whom, changes. Empty where one fails. ferry comes first.
 template <std::size_t N>
 std::array<series, N> run_in_turns(benchmark::State& state, const order& o, const make_world (&make)[N]) {
     std::array<series, N> out;
@@ -156,10 +156,13 @@ std::array<series, N> run_in_turns(benchmark::State& state, const order& o, cons
         std::unique_ptr<world> worlds[N];
         for (std::size_t i = 0; i < N; ++i) worlds[i] = make[i]();
         for (std::size_t i = 0; i < N; ++i) out[i].warm_up(*worlds[i], o);
-        std::size_t first = 0;
+        std::size_t turn = 0;
         for (auto _ : state) {
-            for (std::size_t i = 0; i < N; ++i) out[(first + i) % N].run(*worlds[(first + i) % N], o);
-            first = (first + 1) % N;
+            for (std::size_t i = 0; i < N; ++i) {
+                const auto which = (turn % 2 == 0 ? turn / 2 + i : turn / 2 + N - i) % N;
+                out[which].run(*worlds[which], o);
+            }
+            ++turn;
             state.SetIterationTime(out[0].seconds.back());
         }
     } catch (const std::exception& e) {

@@ -15,6 +15,7 @@
 #include <latch>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <string>
 #include <thread>
@@ -41,6 +42,7 @@ using state = ferry::detail::delivery_state<std::string>;
 class manual_host final : public ferry::detail::delivery_host {
 public:
     bool enqueue(const std::string& strand, std::function<void()>& job) override {
+        if (fails) throw std::bad_alloc();
         if (stopped) return false;
         strands.push_back(strand);
         jobs.push_back(std::move(job));
@@ -63,6 +65,7 @@ public:
     std::vector<std::uint64_t> withdrawn;
     int owed = 0;  // jobs that no `wake` has followed
     bool stopped = false;
+    bool fails = false;
 };
 
 /// Runs what is posted on threads, as servers and clients do.
@@ -263,6 +266,30 @@ TEST_F(delivery_callback, is_handed_over_at_the_end_and_nobody_woken_before_all_
     EXPECT_EQ(host->owed, 0) << "it comes late, and under nobody's lock";
     host->run_all();
     EXPECT_THAT(order, ElementsAre("first", "second"));
+}
+
+TEST_F(delivery_callback, may_let_go_of_the_last_handle) {
+    end(taken());
+    host.reset();
+    std::optional<request> last(std::move(handle));
+    handle = request(std::make_shared<state>(std::weak_ptr<manual_host>(), "another"));
+    of.reset();
+    last->on_done([&](const outcome&) { last.reset(); });
+    EXPECT_FALSE(last);
+}
+
+// No thread can be started for the callback, say.
+TEST_F(delivery_callback, that_cannot_be_handed_over_leaves_nobody_waiting) {
+    handle.on_done(noting("never"));
+    auto future = handle.future();
+    host->fails = true;
+    {
+        const ferry::detail::end_to_tell<std::string> told(of);
+        EXPECT_THROW(of->end(taken(), std::nullopt), std::bad_alloc);
+        EXPECT_EQ(future.wait_for(0s), std::future_status::timeout);
+    }
+    ASSERT_EQ(future.wait_for(0s), std::future_status::ready);
+    EXPECT_EQ(future.get().how.kind, outcome_kind::taken);
 }
 
 // Threads add callbacks while the delivery ends.

@@ -248,14 +248,16 @@ TEST_F(executor_strand, may_be_posted_to_from_a_job) {
 
 TEST_F(executor_strand, runs_what_was_enqueued_once_it_is_woken) {
     executor runs(2, report());
-    for (int i = 0; i < 100; ++i) {
-        std::latch ran(3);
-        executor::job a = [&] { ran.count_down(); }, b = a;
+    for (int i = 0; i < 300; ++i) {
+        std::latch ran(i % 3 == 0 ? 2 : 3);
+        executor::job a = [&] { ran.count_down(); }, b = a, c = a;
         EXPECT_TRUE(runs.enqueue("a", a));
         EXPECT_TRUE(runs.enqueue("b", b));
-        EXPECT_TRUE(i % 2 == 0 ? (runs.wake(), runs.post("a", [&] { ran.count_down(); }))
-                               : runs.post("c", [&] { ran.count_down(); }));
+        if (i % 3 < 2) runs.wake();
+        const bool posted = i % 3 == 0 || runs.post("c", c);
+        EXPECT_TRUE(posted);
         ran.wait();
+        std::this_thread::yield();  // so that a thread may fall asleep
     }
 }
 

@@ -210,6 +210,25 @@ TEST(grpc_server_calls, take_the_reply_that_names_its_task_for_the_receipt_too) 
     EXPECT_EQ(answered, (std::vector<std::uint64_t>{1, 2})) << "soon, though nothing else was to be said";
 }
 
+TEST(grpc_server_calls, take_a_reply_that_is_refused_for_the_receipt_of_its_task_all_the_same) {
+    plain_peer peer;
+    plain_stream node(peer);
+    const auto sent = peer.server.send({{"n", 1}}, "node");
+    const auto what = node.read();
+    ASSERT_EQ(what.whole_size(), 1);
+    researcher::TaskRequest replies;
+    auto& reply = *replies.add_replies();
+    reply.set_reply(1);
+    reply.set_task(what.whole(0).task());
+    reply.set_content("\xc1");  // no msgpack
+    node.call->Write(replies);
+    EXPECT_EQ(sent.wait().kind, ferry::outcome_kind::taken);
+    auto answer = node.read();
+    while (answer.answers_size() == 0) answer = node.read();
+    EXPECT_EQ(answer.answers(0).reply(), 1U);
+    EXPECT_NE(answer.answers(0).status(), 0);
+}
+
 /// What a stream says where it is told so much while it writes.
 TEST(grpc_server_calls, tell_of_a_withdrawal_after_the_task_that_it_is_of) {
     plain_peer peer;

@@ -137,7 +137,7 @@ struct poll_count {
 /// One poll after another, or just one. The request is whatever the server wants to read.
 class node_poll final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
 public:
-    /// With `callbacks`, each message is told to a thread of theirs, and a poll has the deadline that the protocol's have.
+    /// With `callbacks`, one of these runs for each message, and does nothing; and a poll has the deadline that the protocol's have.
     node_poll(std::shared_ptr<grpc::GenericStub> stub, std::string request, bool again, poll_count* count,
               callback_pool* callbacks = nullptr)
         : stub_(std::move(stub)), request_(std::move(request)), again_(again), count_(count), callbacks_(callbacks) {
@@ -153,7 +153,10 @@ public:
 private:
     void OnReadDone(bool ok) override {
         if (!ok) return;
-        if (again_ && chunks_.take(in_)) chunks_.release();
+        if (again_ && chunks_.take(in_)) {
+            chunks_.release();
+            if (callbacks_) callbacks_->post([] {});
+        }
         in_.Clear();
         StartRead(&in_);
     }
@@ -164,7 +167,6 @@ private:
             if (!status.ok()) ++count_->failed;
             count_->changed.notify_all();
         }
-        if (callbacks_) callbacks_->post([] {});
         if (again_ && status.ok()) new node_poll(std::move(stub_), std::move(request_), true, count_, callbacks_);
         delete this;
     }

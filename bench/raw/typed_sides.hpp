@@ -38,8 +38,9 @@ public:
         if (!state.wait([&] { return state.stream != nullptr; })) throw std::runtime_error("typed: no node");
         const auto began = bench::clock::now();
         state.stream->send(content_);
-        if (!state.wait([&] { return std::exchange(state.acknowledged, false); }))
+        if (!state.wait([&] { return state.acknowledged && state.written; }))
             throw std::runtime_error("typed: no acknowledgement");
+        state.change([&] { state.acknowledged = state.written = false; });
         return {.seconds = bench::seconds_since(began)};
     }
 
@@ -49,7 +50,7 @@ private:
         explicit shared(bool with_checksums) : checksums(with_checksums) {}
         const bool checksums;
         typed_server_side::stream* stream = nullptr;
-        bool acknowledged = false;
+        bool acknowledged = false, written = false;  // the acknowledgement may come first
     };
 
     class stream final : public grpc::ServerBidiReactor<researcher::TaskRequest, researcher::TaskResponse> {
@@ -77,7 +78,9 @@ private:
             StartWrite(&out_);
         }
         void OnWriteDone(bool ok) override {
-            if (ok && at_ < content_.size()) next();
+            if (!ok) return;
+            if (at_ < content_.size()) return next();
+            state_.change([&] { state_.written = true; });
         }
         void OnReadDone(bool ok) override {
             if (!ok) return Finish(grpc::Status::OK);

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <future>
 #include <memory>
@@ -35,7 +36,8 @@ namespace detail {
 class delivery_host {
 public:
     virtual ~delivery_host() = default;
-    /// Wakes nobody: `wake` does. False where jobs are no longer run: the job is the caller's still.
+    /// A thread that sleeps is woken by `wake` only; another one may run the job at once. False where jobs are no longer run:
+    /// the job is the caller's still.
     virtual bool enqueue(const std::string& strand, std::function<void()>& job) = 0;
     virtual void wake() = 0;
     virtual void withdraw(std::uint64_t key) = 0;
@@ -62,7 +64,7 @@ public:
         changed_.notify_all();
     }
 
-    /// Called once, and `tell` after it. The callbacks go to the host's executor, in the order in which they were added; a copy
+    /// Called once, and `tell` after it, also where it throws: see `end_to_tell`. The callbacks go to the host's executor, in the order in which they were added; a copy
     /// of `handled` is let go when each has returned.
     void end(outcome how, std::optional<Message> reply, const std::shared_ptr<void>& handled = nullptr) {
         {
@@ -79,15 +81,21 @@ public:
     }
 
     /// Wakes who waits for the end. Not under a lock that these will want: they would wake to wait for it.
-    void tell() {
+    void tell() noexcept {
         std::vector<promise> promises;
         {
             const std::lock_guard lock(mutex_);
             promises.swap(promises_);
         }
         changed_.notify_all();
-        for (auto& each : promises) each.set_value(result_);
         if (const auto host = host_.lock()) host->wake();
+        for (auto& each : promises) {
+            try {
+                each.set_value(result_);
+            } catch (...) {
+                each.set_exception(std::current_exception());  // no memory for a copy
+            }
+        }
     }
 
     void when_ended(callback each) {
@@ -98,8 +106,9 @@ public:
                 return;
             }
         }
-        enqueue(std::move(each));
-        if (const auto host = host_.lock()) host->wake();
+        const auto host = host_.lock();
+        enqueue(std::move(each));  // the callback may let go of the last of this
+        if (host) host->wake();
     }
 
     /// Goes by no executor: a stopped one drops its jobs, and a future is always fulfilled.
@@ -182,6 +191,24 @@ private:
     basic_reply<Message> result_;
     std::vector<callback> callbacks_;
     std::vector<promise> promises_;
+};
+
+/// Tells of a delivery's end when it goes, which must not be under a lock: whatever else fails, nobody is left waiting.
+template <class Message>
+class end_to_tell {
+public:
+    /// `handled` is let go along with it.
+    explicit end_to_tell(std::shared_ptr<delivery_state<Message>> of, std::shared_ptr<void> handled = nullptr)
+        : of_(std::move(of)), handled_(std::move(handled)) {}
+    end_to_tell(end_to_tell&&) noexcept = default;
+    end_to_tell& operator=(end_to_tell&&) = delete;
+    ~end_to_tell() {
+        if (of_) of_->tell();
+    }
+
+private:
+    std::shared_ptr<delivery_state<Message>> of_;
+    std::shared_ptr<void> handled_;
 };
 
 }  // namespace detail

@@ -234,8 +234,8 @@ public:
         return taken;
     }
 
-    /// The same, but no thread is woken for it before `wake`: under a lock that the job will want, it would wake to wait. After
-    /// `stop` the job is left to the caller.
+    /// The same, but a thread that sleeps is not woken before `wake`: under a lock that the job will want, it would wake to wait.
+    /// After `stop` the job is left to the caller. The executor has to outlive both calls.
     bool enqueue(const std::string& strand, job& work) { return add(strand, work, 0).has_value(); }
     void wake() { workers_->wake(); }
 

@@ -266,9 +266,7 @@ private:
     struct cancel {
         std::shared_ptr<Call> call;
     };
-    struct ended {
-        grpc_client_link::ticket ticket;
-    };
+    using ended = end_to_tell<message_type>;
     struct debug_note {
         std::string text;
     };
@@ -374,8 +372,8 @@ private:
         void operator()(intake_effects::ended<ticket> e) {
             if (link.spool_ && e.how.kind != outcome_kind::stopped) kept.push(forget_reply{link.spool_, e.number});
             if (!e.ticket) return;
+            kept.push(ended(e.ticket));
             e.ticket->end(std::move(e.how), std::nullopt);
-            kept.push(ended{std::move(e.ticket)});
         }
         void operator()(intake_effects::progressed<ticket> e) {
             if (e.ticket) e.ticket->progressed(e.sent);
@@ -405,8 +403,8 @@ private:
             step(intake_, effects);
             if (stop_.stop_requested()) changed_.notify_all();
         }
-        for (const auto& each : stopped) each->stop();
         kept.perform([this](auto&& effect) { this->perform(std::move(effect)); });
+        for (const auto& each : stopped) each->stop();
     }
 
     static poll_end to_end(const grpc::Status& status) {
@@ -565,7 +563,7 @@ private:
         });
     }
 
-    void perform(const ended& e) { e.ticket->tell(); }
+    void perform(ended) {}
     void perform(const intake_effects::warning& e) { log_.warn(researcher() + ": " + e.text); }
     void perform(intake_effects::wake_at e) { alarm_.at(e.when); }
     void perform(const debug_note& e) { log_.debug(e.text); }

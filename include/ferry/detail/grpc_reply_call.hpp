@@ -159,7 +159,6 @@ private:
 
 using upload_guard = basic_upload_guard<reply_call>;
 
-/// Where a reply came from, to be answered once.
 class task_call;
 
 /// Of a task that came over the call; a task of 0 is none.
@@ -168,6 +167,7 @@ struct task_receipt {
     std::uint64_t task = 0;
 };
 
+/// Where a reply came from, to be answered once.
 class reply_source {
 public:
     virtual ~reply_source() = default;

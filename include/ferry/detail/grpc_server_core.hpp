@@ -297,10 +297,7 @@ private:
     struct debug_note {
         std::string text;
     };
-    struct ended {
-        grpc_server_core::ticket ticket;
-        std::shared_ptr<void> handled;
-    };
+    using ended = end_to_tell<message_type>;
     struct enqueued {
         std::function<void()> not_taken;
     };
@@ -361,12 +358,12 @@ private:
         }
         void operator()(effects::ended<ticket, message_type> e) {
             auto handled = server.when_gone(events::reply_handled{e.key}, e.key);
+            if (e.ticket || handled) kept.push(ended(e.ticket, handled));
             if (e.ticket) {
                 e.ticket->end(std::move(e.how), std::move(e.reply), handled);
             } else if (!e.how) {
                 kept.push(undelivered_forward{e.node, std::move(e.how)});
             }
-            if (e.ticket || e.key != 0) kept.push(ended{std::move(e.ticket), std::move(handled)});
         }
         void operator()(effects::released<message_type> e) {
             kept.push(refused_reply{std::make_unique<message_type>(std::move(e.what))});
@@ -508,9 +505,7 @@ private:
     void perform(const debug_note& e) { log_.debug(e.text); }
     void perform(effects::wake_at e) { alarm_.at(e.when); }
     void perform(const effects::released<std::shared_ptr<const payload>>&) {}  // they go with the buffer
-    void perform(const ended& e) {
-        if (e.ticket) e.ticket->tell();
-    }
+    void perform(ended) {}
     void perform(const enqueued&) { executor_.wake(); }
     void perform(const refused_reply&) {}
     void perform(const effects::load_reply& e) {
