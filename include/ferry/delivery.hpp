@@ -64,8 +64,8 @@ public:
         changed_.notify_all();
     }
 
-    /// Called once, and `tell` after it, also where it throws: see `end_to_tell`. The callbacks go to the host's executor, in the order in which they were added; a copy
-    /// of `handled` is let go when each has returned.
+    /// Called once, and `tell` after it, also where it throws: see `end_to_tell`. The callbacks go to the host's executor, in the
+    /// order in which they were added; a copy of `handled` is let go when each has returned.
     void end(outcome how, std::optional<Message> reply, const std::shared_ptr<void>& handled = nullptr) {
         {
             const std::lock_guard lock(mutex_);

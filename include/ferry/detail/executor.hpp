@@ -202,7 +202,7 @@ private:
     std::size_t alive_ = 0;
     bool waking_ = false;  // a thread was woken, or `wake` is about to, and it hasn't come yet
     bool over_ = false;
-    std::atomic<bool> wake_owed_{false};
+    std::atomic<bool> wake_owed_{false};  // by `wake`, to a thread that sleeps
 };
 
 /// `Job` is called without arguments; the alias below is for what users hand over.

@@ -563,7 +563,7 @@ private:
         });
     }
 
-    void perform(ended) {}
+    void perform(ended) {}  // it tells as it goes
     void perform(const intake_effects::warning& e) { log_.warn(researcher() + ": " + e.text); }
     void perform(intake_effects::wake_at e) { alarm_.at(e.when); }
     void perform(const debug_note& e) { log_.debug(e.text); }

@@ -505,7 +505,7 @@ private:
     void perform(const debug_note& e) { log_.debug(e.text); }
     void perform(effects::wake_at e) { alarm_.at(e.when); }
     void perform(const effects::released<std::shared_ptr<const payload>>&) {}  // they go with the buffer
-    void perform(ended) {}
+    void perform(ended) {}                                                     // it tells as it goes
     void perform(const enqueued&) { executor_.wake(); }
     void perform(const refused_reply&) {}
     void perform(const effects::load_reply& e) {
