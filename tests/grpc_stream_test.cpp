@@ -312,6 +312,22 @@ TEST(grpc_stream_spool, a_task_goes_on_in_the_nodes_next_life) {
     EXPECT_EQ(files_in(folder.file("")), 0U);
 }
 
+TEST(grpc_stream_spool, a_node_that_has_stopped_leaves_its_folder_empty_and_to_the_next) {
+    temporary_folder folder;
+    ferry::grpc_server server(server_options());
+    server.start();
+    auto dial = client_options("node", server.port());
+    dial.spool = {folder.file("spool"), 1000};
+    for (int round = 0; round < 50; ++round) {
+        ferry::grpc_client node(dial, echo);
+        node.start();
+        ASSERT_TRUE(server.wait_for_nodes(1, patience));
+        ASSERT_TRUE(server.request({{"data", some_bytes(1'500'000)}}, "node", kept()).get());
+        node.stop();
+        ASSERT_EQ(files_in(folder.file("")), 0U) << "in round " << round;
+    }
+}
+
 TEST(grpc_stream_spool, a_reply_goes_on_in_the_nodes_next_life) {
     temporary_folder folder;
     relayed setting([&](auto& options) { options.spool = {folder.file("server"), 1'000'000}; });

@@ -93,6 +93,7 @@ public:
         }
         post_event(intake_events::stop_forced{});
         alarm_.stop();
+        tidy_spool();
         inbox_.close();
         const std::lock_guard lock(mutex_);
         spool_.reset();  // another client may have the folder now
@@ -244,10 +245,7 @@ private:
         std::shared_ptr<task_run> run;
         arrived_task work;
     };
-    struct forget_reply {
-        std::shared_ptr<node_spool> from;
-        std::uint64_t number;
-    };
+    struct forget_kept {};
     struct open_upload {
         std::shared_ptr<reply_upload> call;
         std::uint64_t id;
@@ -272,7 +270,7 @@ private:
     };
     using later =
         std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, open_stream, cancel<task_stream>, flush,
-                     flush_soon, run_task, intake_effects::forget_task, forget_reply, open_upload, send_range,
+                     flush_soon, run_task, intake_effects::forget_task, forget_kept, open_upload, send_range,
                      cancel<reply_upload>, send_feedback_call, cancel<feedback_call>, ended, intake_effects::warning,
                      intake_effects::wake_at, debug_note>;
 
@@ -369,8 +367,16 @@ private:
             kept.push(send_feedback_call{std::move(call), e.feedback_id, std::move(e.content)});
         }
         void operator()(intake_effects::cancel_feedback) { kept.push(cancel<feedback_call>{link.feedback_.lock()}); }
+        void operator()(intake_effects::forget_task e) {
+            if (!link.spool_) return kept.push(e);
+            link.forgotten_.tasks.push_back(e.number);
+            kept.push(forget_kept{});
+        }
         void operator()(intake_effects::ended<ticket> e) {
-            if (link.spool_ && e.how.kind != outcome_kind::stopped) kept.push(forget_reply{link.spool_, e.number});
+            if (link.spool_ && e.number != 0 && e.how.kind != outcome_kind::stopped) {
+                link.forgotten_.replies.push_back(e.number);
+                kept.push(forget_kept{});
+            }
             if (!e.ticket) return;
             kept.push(ended(e.ticket));
             e.ticket->end(std::move(e.how), std::nullopt);
@@ -497,11 +503,34 @@ private:
     }
     void perform(const flush& e) { e.call->flush(); }
     void perform(flush_soon) { alarm_.at(now().steady + longest_wait); }
-    void perform(intake_effects::forget_task e) {
-        with_spool([&] { inbox_.forget(e.number); });
-    }
-    void perform(const forget_reply& e) {
-        with_spool([&] { e.from->forget_reply(e.number); });
+    void perform(intake_effects::forget_task e) { inbox_.forget(e.number); }
+    void perform(forget_kept) { tidy_spool(); }
+
+    /// Removes what was forgotten from the spool folder. Whoever comes first does it for all: a client that has stopped has
+    /// left nothing there to a thread that was just about to.
+    void tidy_spool() {
+        std::vector<std::string> problems;
+        {
+            const std::lock_guard one_at_a_time(tidying_);
+            forgotten what;
+            std::shared_ptr<node_spool> folder;
+            {
+                const std::lock_guard lock(mutex_);
+                std::swap(what, forgotten_);
+                folder = spool_;
+            }
+            if (!folder) return;
+            const auto remove = [&](auto&& each) {
+                try {
+                    each();
+                } catch (const error& e) {
+                    problems.emplace_back(e.what());
+                }
+            };
+            for (const auto number : what.tasks) remove([&] { inbox_.forget(number); });
+            for (const auto number : what.replies) remove([&] { folder->forget_reply(number); });
+        }
+        for (const auto& each : problems) log_.warn(each);
     }
 
     /// A large reply outlives this program; where it can't be written, it doesn't, and is sent all the same.
@@ -510,13 +539,9 @@ private:
             const std::lock_guard lock(mutex_);
             return spool_;
         }();
-        if (folder) with_spool([&] { reply.number = folder->keep_reply(reply.content, task); });
-    }
-
-    template <class Use>
-    void with_spool(Use&& use) {
+        if (!folder) return;
         try {
-            use();
+            reply.number = folder->keep_reply(reply.content, task);
         } catch (const error& e) {
             log_.warn(e.what());
         }
@@ -578,8 +603,14 @@ private:
     std::stop_source stop_;
     task_inbox inbox_;
 
+    struct forgotten {
+        std::vector<std::uint64_t> tasks, replies;
+    };
+
+    std::mutex tidying_;  // taken before the other one
     std::mutex mutex_;
     std::shared_ptr<node_spool> spool_;  // from the start to the end, where there is one
+    forgotten forgotten_;                // and perhaps still in the folder
     core_type intake_;
     std::condition_variable changed_;
     bool connected_ = false;
