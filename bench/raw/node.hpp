@@ -73,6 +73,7 @@ public:
     /// Answers on the threads of `callbacks`, or where gRPC reads.
     node_stream(std::shared_ptr<grpc::Channel> channel, run upload, callback_pool* callbacks)
         : stub_(std::move(channel)), upload_(upload), callbacks_(callbacks) {
+        context_.set_wait_for_ready(true);
         stub_.PrepareBidiStreamingCall(&context_, get_task, {}, this);
         AddHold();
         StartRead(&in_);
@@ -141,6 +142,7 @@ public:
     node_poll(std::shared_ptr<grpc::GenericStub> stub, std::string request, bool again, poll_count* count,
               callback_pool* callbacks = nullptr)
         : stub_(std::move(stub)), request_(std::move(request)), again_(again), count_(count), callbacks_(callbacks) {
+        context_.set_wait_for_ready(true);
         if (callbacks_) context_.set_deadline(std::chrono::system_clock::now() + std::chrono::hours(1));
         stub_->PrepareBidiStreamingCall(&context_, get_task_unary, {}, this);
         const grpc::Slice all(request_);

@@ -329,9 +329,7 @@ private:
         void say(Fill&& fill, bool may_wait = false) {
             auto call = link.stream_.lock();
             if (!call) return;
-            researcher::TaskRequest what;
-            fill(what);
-            call->queue(what);
+            call->queue(std::forward<Fill>(fill));
             if (may_wait) return kept.push(flush_soon{});
             kept.push(flush{std::move(call)});
         }

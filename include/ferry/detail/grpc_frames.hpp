@@ -23,10 +23,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace ferry::wire {
 
@@ -35,38 +37,44 @@ inline constexpr const char* get_task = "/researcher.ResearcherService/GetTask";
 namespace detail {
 
 // TaskResponse: task = 1000, offset = 1001, total = 1002, attempt = 1003, urgent = 1004, checksum = 1005. TaskResult: checksum = 1000.
-enum class kind : std::uint32_t { varint = 0, fixed64 = 1, fixed32 = 5 };
+enum class kind : std::uint32_t { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
 constexpr std::uint32_t tag(std::uint32_t field, kind of) { return field << 3 | static_cast<std::uint32_t>(of); }
 inline constexpr std::uint32_t task_tag = tag(1000, kind::fixed64), offset_tag = tag(1001, kind::varint),
                                total_tag = tag(1002, kind::varint), attempt_tag = tag(1003, kind::varint),
                                urgent_tag = tag(1004, kind::varint), checksum_tag = tag(1005, kind::fixed32),
                                upload_checksum_tag = tag(1000, kind::fixed32);
 
-/// The extension of a chunk's header.
+// TaskResponse: whole = 1013, of Whole: task = 1, attempt = 2, urgent = 3, content = 4, checksum = 5.
+inline constexpr std::uint32_t whole_tag = tag(1013, kind::bytes), whole_task_tag = tag(1, kind::fixed64),
+                               whole_attempt_tag = tag(2, kind::varint), whole_urgent_tag = tag(3, kind::varint),
+                               whole_content_tag = tag(4, kind::bytes), whole_checksum_tag = tag(5, kind::fixed32);
+
+/// A few fields, such as the extension of a chunk's header.
 class header_writer {
 public:
     using stream = google::protobuf::io::CodedOutputStream;
 
     header_writer& varint(std::uint32_t tag, std::uint64_t value) {
         if (value == 0) return *this;
-        end_ = stream::WriteVarint64ToArray(value, stream::WriteVarint32ToArray(tag, end_));
-        return *this;
+        return wrote(stream::WriteVarint64ToArray(value, stream::WriteVarint32ToArray(tag, end())));
     }
     header_writer& fixed64(std::uint32_t tag, std::uint64_t value) {
-        end_ = stream::WriteLittleEndian64ToArray(value, stream::WriteVarint32ToArray(tag, end_));
-        return *this;
+        return wrote(stream::WriteLittleEndian64ToArray(value, stream::WriteVarint32ToArray(tag, end())));
     }
     header_writer& fixed32(std::uint32_t tag, std::uint32_t value) {
-        end_ = stream::WriteLittleEndian32ToArray(value, stream::WriteVarint32ToArray(tag, end_));
-        return *this;
+        return wrote(stream::WriteLittleEndian32ToArray(value, stream::WriteVarint32ToArray(tag, end())));
     }
-    std::string_view view() const {
-        return {reinterpret_cast<const char*>(data_.data()), static_cast<std::size_t>(end_ - data_.data())};
-    }
+    std::string_view view() const { return {reinterpret_cast<const char*>(data_.data()), size_}; }
 
 private:
+    std::uint8_t* end() { return data_.data() + size_; }
+    header_writer& wrote(const std::uint8_t* end) {
+        size_ = static_cast<std::size_t>(end - data_.data());
+        return *this;
+    }
+
     std::array<std::uint8_t, 64> data_;
-    std::uint8_t* end_ = data_.data();
+    std::size_t size_ = 0;
 };
 
 }  // namespace detail
@@ -94,6 +102,54 @@ void write_upload_part(Buffer& out, const chunk& part, std::optional<std::uint32
     detail::header_writer more;
     if (part.last() && checksum) more.fixed32(detail::upload_checksum_tag, *checksum);
     write_chunk(out, part, content, offset, more.view());
+}
+
+/// A task that is small and in memory, as a field of a TaskResponse. Its bytes are copied where that is written, and no sooner.
+class whole_task {
+    using stream = google::protobuf::io::CodedOutputStream;
+
+public:
+    whole_task(std::shared_ptr<const payload> content, const frames::delivery_head& head)
+        : content_(std::move(content)) {
+        head_.fixed64(detail::whole_task_tag, head.task)
+            .varint(detail::whole_attempt_tag, static_cast<std::uint64_t>(head.attempt))
+            .varint(detail::whole_urgent_tag, head.urgent ? 1 : 0);
+        if (const auto checksum = content_->checksum_of(content_->size())) {
+            head_.fixed32(detail::whole_checksum_tag, *checksum);
+        }
+        head_.varint(detail::whole_content_tag, content_->size());  // which follows it
+    }
+
+    std::size_t size() const {
+        return stream::VarintSize32(detail::whole_tag) + stream::VarintSize32(inner()) + inner();
+    }
+
+    /// Returns the end of what it wrote.
+    std::uint8_t* write(std::uint8_t* to) const {
+        to = stream::WriteVarint32ToArray(inner(), stream::WriteVarint32ToArray(detail::whole_tag, to));
+        const auto append = [&](const auto& run) { to = std::copy_n(run.data(), run.size(), to); };
+        append(head_.view());
+        for (const auto& run : content_->runs()) append(run);
+        return to;
+    }
+
+private:
+    std::uint32_t inner() const { return static_cast<std::uint32_t>(head_.view().size() + content_->size()); }
+
+    detail::header_writer head_;
+    std::shared_ptr<const payload> content_;
+};
+
+/// Serializes a small message with these tasks beside, into gRPC's memory at once.
+template <std::same_as<grpc::ByteBuffer> Buffer, class Response>
+void serialize(Buffer& out, const Response& message, const std::vector<whole_task>& tasks) {
+    auto size = message.ByteSizeLong();
+    for (const auto& each : tasks) size += each.size();
+    const grpc::Slice slice(size);
+    auto* to = message.SerializeWithCachedSizesToArray(const_cast<std::uint8_t*>(slice.begin()));
+    for (const auto& each : tasks) to = each.write(to);
+    Buffer made(&slice, 1);
+    out.Swap(&made);
 }
 
 /// What a chunk says of itself, without its bytes.
@@ -184,18 +240,6 @@ frames::receipt from_proto(const Receipt& from) {
     return {from.task(), what, from.text(), std::chrono::milliseconds(from.pause_ms())};
 }
 
-/// A task that is small and in memory.
-template <class Whole>
-void to_proto(const payload& content, const frames::delivery_head& head, Whole& to) {
-    to.set_task(head.task);
-    to.set_attempt(static_cast<std::uint32_t>(head.attempt));
-    to.set_urgent(head.urgent);
-    auto& bytes_of = *to.mutable_content();
-    bytes_of.reserve(static_cast<std::size_t>(content.size()));
-    content.for_each_run(0, content.size(), [&](const bytes& run) { bytes_of.append(run.view()); });
-    if (const auto checksum = content.checksum_of(content.size())) to.set_checksum(*checksum);
-}
-
 template <class Whole>
 frames::delivery_head head_from_proto(const Whole& from) {
     return {from.task(), 0, from.content().size(), static_cast<int>(from.attempt()), from.urgent()};
@@ -232,15 +276,13 @@ Response to_response(const frames::welcome& what) {
     return out;
 }
 
-template <class Response>
-Response to_response(const frames::answer& what) {
-    Response out;
-    const auto status = to_status(what.reason, what.text);
-    auto& answer = *out.add_answers();
-    answer.set_reply(what.reply);
-    answer.set_status(static_cast<int>(status.error_code()));
-    if (!status.ok()) answer.set_text(status.error_message());
-    return out;
+template <class Answer>
+void to_proto(const frames::answer& from, Answer& to) {
+    to.set_reply(from.reply);
+    if (from.reason == errc::ok) return;
+    const auto status = to_status(from.reason, from.text);
+    to.set_status(static_cast<int>(status.error_code()));
+    to.set_text(status.error_message());
 }
 
 template <class Answer>

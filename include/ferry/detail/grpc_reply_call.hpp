@@ -11,6 +11,7 @@
 #include <ferry/chunk_assembler.hpp>
 #include <ferry/detail/alarm.hpp>
 #include <ferry/detail/grpc_frames.hpp>
+#include <ferry/detail/grpc_reply_source.hpp>
 #include <ferry/detail/upload_gate.hpp>
 #include <ferry/detail/upload_shelf.hpp>
 #include <ferry/dispatch_events.hpp>
@@ -158,33 +159,6 @@ private:
 };
 
 using upload_guard = basic_upload_guard<reply_call>;
-
-class task_call;
-
-/// Of a task that came over the call; a task of 0 is none.
-struct task_receipt {
-    std::shared_ptr<task_call> call;
-    std::uint64_t task = 0;
-};
-
-/// Where a reply came from, to be answered once.
-class reply_source {
-public:
-    virtual ~reply_source() = default;
-    virtual void answer(errc reason, const std::string& text) = 0;
-    /// What `answer` will say enters a stream's queue; one that has a call of its own does all of it in `answer`. Touches no
-    /// gRPC: it may be done under the host's lock, before whoever waits for the reply can end the stream.
-    virtual void queue_answer(errc, const std::string&) {}
-    virtual const peer_info& peer() const = 0;
-    /// By which it is known when it comes again; 0: it isn't.
-    virtual std::uint64_t number() const = 0;
-    /// Replies of the same origin follow one another.
-    virtual const void* origin() const = 0;
-    /// At most `frames::max_reply_bytes`, and the next of this origin is reported only when `reply_received` has returned.
-    virtual bool is_small() const { return false; }
-    /// That the reply carries: to be dealt with after it, also where it is refused.
-    virtual task_receipt receipt() const { return {}; }
-};
 
 /// Who uploads report to, from gRPC's threads; must not block.
 class reply_call_host {

@@ -10,6 +10,7 @@
 #include <ferry/detail/executor.hpp>
 #include <ferry/detail/failure.hpp>
 #include <ferry/detail/grpc_peer.hpp>
+#include <ferry/detail/grpc_reply_source.hpp>
 #include <ferry/detail/grpc_server_calls.hpp>
 #include <ferry/detail/message_log.hpp>
 #include <ferry/detail/random_seed.hpp>
@@ -343,7 +344,7 @@ private:
             kept.push(flush{std::move(e.call)});
         }
         void operator()(effects::send_whole<call> e) {
-            e.call->queue_whole(*e.content, e.head);
+            e.call->queue_whole(std::move(e.content), e.head);
             kept.push(flush{std::move(e.call), e.may_wait});
         }
         void operator()(effects::welcome<call> e) {

@@ -10,6 +10,7 @@
 #include <ferry/chunk.hpp>
 #include <ferry/detail/grpc_frames.hpp>
 #include <ferry/detail/grpc_reply_call.hpp>
+#include <ferry/detail/grpc_reply_source.hpp>
 #include <ferry/error.hpp>
 #include <ferry/frames.hpp>
 #include <ferry/identity.hpp>
@@ -51,7 +52,7 @@ public:
     // Of a stream. What is queued goes out with the next `flush`, what is told before a range. Queueing touches no gRPC: it may
     // be done under the host's lock, so that it keeps the order of what the host has decided.
     virtual void queue(const std::shared_ptr<const payload>&, const chunk&, const frames::delivery_head&) {}
-    virtual void queue_whole(const payload&, const frames::delivery_head&) {}
+    virtual void queue_whole(std::shared_ptr<const payload>, const frames::delivery_head&) {}
     virtual void queue(researcher::TaskResponse&&) {}
     virtual void flush() {}
 
@@ -101,12 +102,13 @@ public:
     }
 
     /// A small task, which shares its message with what is told beside.
-    void queue_whole(const payload& content, const frames::delivery_head& head) override {
+    void queue_whole(std::shared_ptr<const payload> content, const frames::delivery_head& head) override {
+        wire::whole_task task(std::move(content), head);
         const std::lock_guard lock(mutex_);
         if (over_) return;
-        if (told_.empty() || told_bytes_ > max_told_bytes) tell_anew();
-        told_bytes_ += content.size();
-        wire::to_proto(content, head, *told_.back().add_whole());
+        if (told_.empty() || told_.back().bytes > max_told_bytes) told_.emplace_back();
+        told_.back().bytes += task.size();
+        told_.back().tasks.push_back(std::move(task));
     }
 
     /// A node takes what is withdrawn before the tasks of the same message.
@@ -114,8 +116,15 @@ public:
         const std::lock_guard lock(mutex_);
         if (over_) return;
         welcomed_ |= what.has_welcome();
-        if (told_.empty() || (what.withdrawn_size() > 0 && told_.back().whole_size() > 0)) tell_anew();
-        told_.back().MergeFrom(what);
+        if (told_.empty() || (what.withdrawn_size() > 0 && !told_.back().tasks.empty())) told_.emplace_back();
+        told_.back().rest.MergeFrom(what);
+    }
+
+    void queue(const frames::answer& what) {
+        const std::lock_guard lock(mutex_);
+        if (over_) return;
+        if (told_.empty()) told_.emplace_back();
+        wire::to_proto(what, *told_.back().rest.add_answers());
     }
 
     /// A content that is not in memory is read first.
@@ -160,7 +169,7 @@ public:
             const std::lock_guard lock(mutex_);
             --replies_;
             read_next();
-            if (!told_.empty() && told_.back().answers_size() < max_waiting_answers) return true;
+            if (!told_.empty() && told_.back().rest.answers_size() < max_waiting_answers) return true;
             write_next();
             return false;
         }();
@@ -172,10 +181,12 @@ private:
     static constexpr int max_waiting_answers = 8;
     static constexpr std::size_t max_told_bytes = 64 * 1024;  // of tasks in one message, before the last one
 
-    void tell_anew() {
-        told_.emplace_back();
-        told_bytes_ = 0;
-    }
+    /// A message of several things.
+    struct told {
+        std::vector<wire::whole_task> tasks;
+        researcher::TaskResponse rest;
+        std::size_t bytes = 0;  // of the tasks
+    };
 
     struct range {
         std::shared_ptr<const payload> content;
@@ -192,7 +203,7 @@ private:
 
         void queue_answer(errc reason, const std::string& text) override {
             queued_ = true;
-            from_->queue(wire::to_response<researcher::TaskResponse>(frames::answer{number_, reason, text}));
+            from_->queue(frames::answer{number_, reason, text});
         }
         void answer(errc reason, const std::string& text) override {
             if (!queued_) queue_answer(reason, text);
@@ -223,7 +234,8 @@ private:
     void write_next() {
         if (writes_ || finished_) return;
         if (welcomed_ && !broken_ && !told_.empty()) {
-            wire::serialize(out_, told_.front());
+            wire::serialize(out_, told_.front().rest, told_.front().tasks);
+            tasks_sent_ = std::move(told_.front().tasks);
             told_.pop_front();
         } else if (over_) {
             return end();
@@ -247,12 +259,14 @@ private:
     }
 
     void OnWriteDone(bool ok) override {
-        grpc::ByteBuffer sent;  // goes without the lock, and so does the content: users' code may run then
+        grpc::ByteBuffer sent;  // goes without the lock, and so do the contents: users' code may run then
         std::shared_ptr<const payload> content;
+        std::vector<wire::whole_task> tasks;
         std::unique_lock lock(mutex_);
         const auto self = self_;
         sent.Swap(&out_);
         content.swap(being_sent_);
+        tasks.swap(tasks_sent_);
         writes_ = false;
         const bool was_range = std::exchange(writes_range_, false);
         broken_ |= !ok;
@@ -287,7 +301,7 @@ private:
         lock.lock();
         reads_ = false;
         read_next();
-        if (!told_.empty() && told_.back().whole_size() > 0) write_next();  // a task that waited for a receipt
+        if (!told_.empty() && !told_.back().tasks.empty()) write_next();  // a task that waited for a receipt
     }
 
     /// The first message.
@@ -349,9 +363,11 @@ private:
     }
 
     void OnDone() override {
+        std::deque<told> unsaid;  // goes without the lock
         std::unique_lock lock(mutex_);
         const auto self = std::move(self_);
         const bool opened = opened_;
+        unsaid.swap(told_);
         lock.unlock();
         if (opened) self->host_->poll_broken(self, errc::stream_broken, "the stream is over");
     }
@@ -371,10 +387,10 @@ private:
     bool writes_ = false;
     bool writes_range_ = false;
     bool welcomed_ = false;
-    std::deque<researcher::TaskResponse> told_;  // and not yet written
-    std::size_t told_bytes_ = 0;                 // of the tasks in the last of them
+    std::deque<told> told_;  // and not yet written
     std::optional<range> range_;
     std::shared_ptr<const payload> being_sent_;
+    std::vector<wire::whole_task> tasks_sent_;  // until gRPC has let go of the message
     std::size_t replies_ = 0;
     bool reads_ = false;  // or reports what was read
 };

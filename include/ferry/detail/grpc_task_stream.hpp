@@ -57,10 +57,11 @@ public:
 
     // What is queued goes out with the next `flush`. Queueing touches no gRPC: it may be done under the host's lock, so that it
     // keeps the order of what the host has decided.
-    void queue(const researcher::TaskRequest& what) {
+    template <class Fill>
+    void queue(Fill&& fill) {
         const std::lock_guard lock(mutex_);
         if (!holding_) return;
-        told_.MergeFrom(what);
+        fill(told_);
         tells_ = true;
     }
     /// Ends the stream once all that was told has gone out.
