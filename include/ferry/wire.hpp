@@ -179,7 +179,7 @@ bool parse(const grpc::ByteBuffer& in, Message& out) {
 /// Serializes a small message, into gRPC's memory at once.
 template <std::same_as<grpc::ByteBuffer> Buffer, class Message>
 void serialize(Buffer& out, const Message& message) {
-    const grpc::Slice slice(message.ByteSizeLong());
+    grpc::Slice slice(message.ByteSizeLong());
     message.SerializeWithCachedSizesToArray(const_cast<std::uint8_t*>(slice.begin()));
     grpc::ByteBuffer made(&slice, 1);
     out.Swap(&made);  // an assignment would copy

@@ -32,6 +32,7 @@
 #include <stop_token>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -95,8 +96,8 @@ public:
         alarm_.stop();
         tidy_spool();
         inbox_.close();
-        const std::lock_guard lock(mutex_);
-        spool_.reset();  // another client may have the folder now
+        const std::scoped_lock lock(tidying_, mutex_);
+        spool_.reset();  // another client may have the folder now, unless a callback is still writing a large reply
     }
 
     // --- what tasks want ------------------------------------------------------------------------------------------------
@@ -245,7 +246,7 @@ private:
         std::shared_ptr<task_run> run;
         arrived_task work;
     };
-    struct forget_kept {};
+    struct tidy {};
     struct open_upload {
         std::shared_ptr<reply_upload> call;
         std::uint64_t id;
@@ -268,11 +269,10 @@ private:
     struct debug_note {
         std::string text;
     };
-    using later =
-        std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, open_stream, cancel<task_stream>, flush,
-                     flush_soon, run_task, intake_effects::forget_task, forget_kept, open_upload, send_range,
-                     cancel<reply_upload>, send_feedback_call, cancel<feedback_call>, ended, intake_effects::warning,
-                     intake_effects::wake_at, debug_note>;
+    using later = std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, open_stream,
+                               cancel<task_stream>, flush, flush_soon, run_task, intake_effects::forget_task, tidy,
+                               open_upload, send_range, cancel<reply_upload>, send_feedback_call, cancel<feedback_call>,
+                               ended, intake_effects::warning, intake_effects::wake_at, debug_note>;
 
     struct sink {
         grpc_client_link& link;
@@ -319,10 +319,10 @@ private:
         void operator()(intake_effects::send_reply e) {
             say([&](auto& request) {
                 auto& reply = *request.add_replies();
-                reply.set_reply(e.number);
-                reply.set_task(e.task);
                 e.content->for_each_run(0, e.content->size(),
                                         [&](const bytes& run) { reply.mutable_content()->append(run.view()); });
+                reply.set_task(e.task);
+                reply.set_reply(e.number);  // last: without a number it is none
             });
         }
         template <class Fill>
@@ -368,12 +368,12 @@ private:
         void operator()(intake_effects::forget_task e) {
             if (!link.spool_) return kept.push(e);
             link.forgotten_.tasks.push_back(e.number);
-            kept.push(forget_kept{});
+            kept.push(tidy{});
         }
         void operator()(intake_effects::ended<ticket> e) {
-            if (link.spool_ && e.number != 0 && e.how.kind != outcome_kind::stopped) {
+            if (e.how.kind != outcome_kind::stopped && link.kept_replies_.erase(e.number) > 0) {
                 link.forgotten_.replies.push_back(e.number);
-                kept.push(forget_kept{});
+                kept.push(tidy{});
             }
             if (!e.ticket) return;
             kept.push(ended(e.ticket));
@@ -502,7 +502,7 @@ private:
     void perform(const flush& e) { e.call->flush(); }
     void perform(flush_soon) { alarm_.at(now().steady + longest_wait); }
     void perform(intake_effects::forget_task e) { inbox_.forget(e.number); }
-    void perform(forget_kept) { tidy_spool(); }
+    void perform(tidy) { tidy_spool(); }
 
     /// Removes what was forgotten from the spool folder. Whoever comes first does it for all: a client that has stopped has
     /// left nothing there to a thread that was just about to.
@@ -514,10 +514,10 @@ private:
             std::shared_ptr<node_spool> folder;
             {
                 const std::lock_guard lock(mutex_);
+                if (!spool_ || (forgotten_.tasks.empty() && forgotten_.replies.empty())) return;
                 std::swap(what, forgotten_);
                 folder = spool_;
             }
-            if (!folder) return;
             const auto remove = [&](auto&& each) {
                 try {
                     each();
@@ -541,8 +541,11 @@ private:
         try {
             reply.number = folder->keep_reply(reply.content, task);
         } catch (const error& e) {
-            log_.warn(e.what());
+            return log_.warn(e.what());
         }
+        if (reply.number == 0) return;
+        const std::lock_guard lock(mutex_);
+        kept_replies_.insert(reply.number);
     }
 
     void perform(run_task e) {
@@ -582,6 +585,7 @@ private:
             intake_events::reply_submitted<ticket> e{nullptr, std::make_shared<const payload>(std::move(content)),
                                                      options_->reply_age, "of an earlier life"};
             e.number = number;
+            kept_replies_.insert(number);
             post_event(std::move(e));
         });
     }
@@ -607,8 +611,9 @@ private:
 
     std::mutex tidying_;  // taken before the other one
     std::mutex mutex_;
-    std::shared_ptr<node_spool> spool_;  // from the start to the end, where there is one
-    forgotten forgotten_;                // and perhaps still in the folder
+    std::shared_ptr<node_spool> spool_;               // from the start to the end, where there is one
+    std::unordered_set<std::uint64_t> kept_replies_;  // those in the folder
+    forgotten forgotten_;                             // and perhaps still in the folder
     core_type intake_;
     std::condition_variable changed_;
     bool connected_ = false;

@@ -105,12 +105,14 @@ void write_upload_part(Buffer& out, const chunk& part, std::optional<std::uint32
 }
 
 /// A task that is small and in memory, as a field of a TaskResponse. Its bytes are copied where that is written, and no sooner.
+/// Throws `error{invalid_argument}` for a payload with a source.
 class whole_task {
     using stream = google::protobuf::io::CodedOutputStream;
 
 public:
     whole_task(std::shared_ptr<const payload> content, const frames::delivery_head& head)
         : content_(std::move(content)) {
+        if (!content_->in_memory()) throw error(errc::invalid_argument, "a payload with a source is no small task");
         head_.fixed64(detail::whole_task_tag, head.task)
             .varint(detail::whole_attempt_tag, static_cast<std::uint64_t>(head.attempt))
             .varint(detail::whole_urgent_tag, head.urgent ? 1 : 0);
@@ -145,7 +147,7 @@ template <std::same_as<grpc::ByteBuffer> Buffer, class Response>
 void serialize(Buffer& out, const Response& message, const std::vector<whole_task>& tasks) {
     auto size = message.ByteSizeLong();
     for (const auto& each : tasks) size += each.size();
-    const grpc::Slice slice(size);
+    grpc::Slice slice(size);
     auto* to = message.SerializeWithCachedSizesToArray(const_cast<std::uint8_t*>(slice.begin()));
     for (const auto& each : tasks) to = each.write(to);
     Buffer made(&slice, 1);
@@ -278,11 +280,12 @@ Response to_response(const frames::welcome& what) {
 
 template <class Answer>
 void to_proto(const frames::answer& from, Answer& to) {
-    to.set_reply(from.reply);
-    if (from.reason == errc::ok) return;
-    const auto status = to_status(from.reason, from.text);
-    to.set_status(static_cast<int>(status.error_code()));
-    to.set_text(status.error_message());
+    if (from.reason != errc::ok) {
+        const auto status = to_status(from.reason, from.text);
+        to.set_text(status.error_message());
+        to.set_status(static_cast<int>(status.error_code()));
+    }
+    to.set_reply(from.reply);  // last: without a number it is none
 }
 
 template <class Answer>

@@ -107,8 +107,9 @@ public:
         const std::lock_guard lock(mutex_);
         if (over_) return;
         if (told_.empty() || told_.back().bytes > max_told_bytes) told_.emplace_back();
-        told_.back().bytes += task.size();
+        const auto size = task.size();
         told_.back().tasks.push_back(std::move(task));
+        told_.back().bytes += size;
     }
 
     /// A node takes what is withdrawn before the tasks of the same message.
@@ -390,7 +391,7 @@ private:
     std::deque<told> told_;  // and not yet written
     std::optional<range> range_;
     std::shared_ptr<const payload> being_sent_;
-    std::vector<wire::whole_task> tasks_sent_;  // until gRPC has let go of the message
+    std::vector<wire::whole_task> tasks_sent_;  // written, and to be let go of without the mutex
     std::size_t replies_ = 0;
     bool reads_ = false;  // or reports what was read
 };

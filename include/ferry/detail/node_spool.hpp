@@ -36,11 +36,14 @@ public:
     /// Puts a large reply into the folder, and its place there into `content`. Returns the reply's number, or 0 for a small one.
     std::uint64_t keep_reply(std::shared_ptr<const payload>& content, std::uint64_t task) {
         if (content->size() <= folder_->threshold() || !content->in_memory()) return 0;
-        const std::lock_guard lock(mutex_);
-        const auto number = numbers_.next_id();
+        const auto number = [this] {
+            const std::lock_guard lock(mutex_);
+            return numbers_.next_id();
+        }();
         auto name = "reply-" + std::to_string(number) + "-" + std::to_string(task);
         folder_->write(name, *content);
         content = std::make_shared<const payload>(bytes::map_file(path_of(name)));
+        const std::lock_guard lock(mutex_);
         replies_.emplace(number, std::move(name));
         return number;
     }
