@@ -19,6 +19,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -78,6 +79,20 @@ std::size_t files_in(const std::filesystem::path& folder) {
         files += each.is_regular_file() && each.path().filename().string().front() != '.' ? 1 : 0;
     }
     return files;
+}
+
+/// In the files of this process there, also in those without a name.
+std::uint64_t open_bytes_in(const std::filesystem::path& folder) {
+    std::uint64_t bytes = 0;
+    for (const auto& each : std::filesystem::directory_iterator("/proc/self/fd")) {
+        std::error_code gone;
+        const auto file = std::filesystem::read_symlink(each.path(), gone);
+        struct stat about {};
+        if (!gone && file.native().starts_with(folder.native()) && ::stat(each.path().c_str(), &about) == 0 &&
+            S_ISREG(about.st_mode))
+            bytes += static_cast<std::uint64_t>(about.st_size);
+    }
+    return bytes;
 }
 
 TEST(grpc_stream, a_task_goes_on_where_its_connection_was_cut) {
@@ -342,6 +357,7 @@ TEST(grpc_stream_spool, a_reply_goes_on_in_the_nodes_next_life) {
     setting.relay.stall_after(to_server, in_the_middle);
     const auto sent = setting.server->request({{"n", 1}}, "node", kept());
     ASSERT_TRUE(setting.relay.wait([](const auto& seen) { return seen.stalled == 1; }, patience));
+    ASSERT_TRUE(soon([&] { return open_bytes_in(folder.file("server")) >= 2 * 3'999'967; }));
     first->stop(0ms);
     first.reset();
     EXPECT_EQ(files_in(folder.file("node")), 1U);
