@@ -336,13 +336,17 @@ TYPED_TEST(fields_in, a_struct_may_hold_itself) {
     EXPECT_EQ(back.children[1].children.size(), 3U);
 }
 
-TYPED_TEST(fields_in, nesting_ends_at_512_levels) {
+// Not in the template below: there, clang 14 loses a temporary of each assignment.
+message maps_and_lists(int of_each) {
     message m = {{"children", message::array()}};
-    for (int i = 0; i < 254; ++i) m = {{"children", {m}}};
-    EXPECT_NO_THROW(this->template from<tree>(m));  // 255 maps and 255 lists
-    m = {{"children", {m}}};
-    EXPECT_NO_THROW(this->template from<tree>(m));
-    EXPECT_TRUE(fails([&] { this->template from<tree>({{"children", {m}}}); }, errc::encode_failed, "512 levels"));
+    for (int i = 1; i < of_each; ++i) m = {{"children", {m}}};
+    return m;
+}
+
+TYPED_TEST(fields_in, nesting_ends_at_512_levels) {
+    EXPECT_NO_THROW(this->template from<tree>(maps_and_lists(255)));
+    EXPECT_NO_THROW(this->template from<tree>(maps_and_lists(256)));
+    EXPECT_TRUE(fails([&] { this->template from<tree>(maps_and_lists(257)); }, errc::encode_failed, "512 levels"));
 }
 
 TYPED_TEST(fields_in, nothing_cut_off_is_taken) {

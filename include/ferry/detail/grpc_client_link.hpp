@@ -32,7 +32,6 @@
 #include <stop_token>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -94,10 +93,9 @@ public:
         }
         post_event(intake_events::stop_forced{});
         alarm_.stop();
-        tidy_spool();
+        if (spool_) perform(tidy_spool{});
         inbox_.close();
-        const std::scoped_lock lock(tidying_, mutex_);
-        spool_.reset();  // another client may have the folder now, unless a callback is still writing a large reply
+        if (spool_) spool_->close();
     }
 
     // --- what tasks want ------------------------------------------------------------------------------------------------
@@ -246,7 +244,7 @@ private:
         std::shared_ptr<task_run> run;
         arrived_task work;
     };
-    struct tidy {};
+    struct tidy_spool {};
     struct open_upload {
         std::shared_ptr<reply_upload> call;
         std::uint64_t id;
@@ -269,10 +267,11 @@ private:
     struct debug_note {
         std::string text;
     };
-    using later = std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, open_stream,
-                               cancel<task_stream>, flush, flush_soon, run_task, intake_effects::forget_task, tidy,
-                               open_upload, send_range, cancel<reply_upload>, send_feedback_call, cancel<feedback_call>,
-                               ended, intake_effects::warning, intake_effects::wake_at, debug_note>;
+    using later =
+        std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, open_stream, cancel<task_stream>, flush,
+                     flush_soon, run_task, intake_effects::forget_task, tidy_spool, open_upload, send_range,
+                     cancel<reply_upload>, send_feedback_call, cancel<feedback_call>, ended, intake_effects::warning,
+                     intake_effects::wake_at, debug_note>;
 
     struct sink {
         grpc_client_link& link;
@@ -367,13 +366,12 @@ private:
         void operator()(intake_effects::cancel_feedback) { kept.push(cancel<feedback_call>{link.feedback_.lock()}); }
         void operator()(intake_effects::forget_task e) {
             if (!link.spool_) return kept.push(e);
-            link.forgotten_.tasks.push_back(e.number);
-            kept.push(tidy{});
+            link.spool_->forget_task(e.number);
+            kept.push(tidy_spool{});
         }
         void operator()(intake_effects::ended<ticket> e) {
-            if (e.how.kind != outcome_kind::stopped && link.kept_replies_.erase(e.number) > 0) {
-                link.forgotten_.replies.push_back(e.number);
-                kept.push(tidy{});
+            if (e.how.kind != outcome_kind::stopped && link.spool_ && link.spool_->forget_reply(e.number)) {
+                kept.push(tidy_spool{});
             }
             if (!e.ticket) return;
             kept.push(ended(e.ticket));
@@ -502,50 +500,18 @@ private:
     void perform(const flush& e) { e.call->flush(); }
     void perform(flush_soon) { alarm_.at(now().steady + longest_wait); }
     void perform(intake_effects::forget_task e) { inbox_.forget(e.number); }
-    void perform(tidy) { tidy_spool(); }
-
-    /// Removes what was forgotten from the spool folder. Whoever comes first does it for all: a client that has stopped has
-    /// left nothing there to a thread that was just about to.
-    void tidy_spool() {
-        std::vector<std::string> problems;
-        {
-            const std::lock_guard one_at_a_time(tidying_);
-            forgotten what;
-            std::shared_ptr<node_spool> folder;
-            {
-                const std::lock_guard lock(mutex_);
-                if (!spool_ || (forgotten_.tasks.empty() && forgotten_.replies.empty())) return;
-                std::swap(what, forgotten_);
-                folder = spool_;
-            }
-            const auto remove = [&](auto&& each) {
-                try {
-                    each();
-                } catch (const error& e) {
-                    problems.emplace_back(e.what());
-                }
-            };
-            for (const auto number : what.tasks) remove([&] { inbox_.forget(number); });
-            for (const auto number : what.replies) remove([&] { folder->forget_reply(number); });
-        }
-        for (const auto& each : problems) log_.warn(each);
+    void perform(tidy_spool) {
+        for (const auto& each : spool_->tidy([this](std::uint64_t task) { inbox_.forget(task); })) log_.warn(each);
     }
 
     /// A large reply outlives this program; where it can't be written, it doesn't, and is sent all the same.
     void keep(intake_events::reply_submitted<ticket>& reply, std::uint64_t task) {
-        const auto folder = [this] {
-            const std::lock_guard lock(mutex_);
-            return spool_;
-        }();
-        if (!folder) return;
+        if (!spool_) return;
         try {
-            reply.number = folder->keep_reply(reply.content, task);
+            reply.number = spool_->keep_reply(reply.content, task);
         } catch (const error& e) {
-            return log_.warn(e.what());
+            log_.warn(e.what());
         }
-        if (reply.number == 0) return;
-        const std::lock_guard lock(mutex_);
-        kept_replies_.insert(reply.number);
     }
 
     void perform(run_task e) {
@@ -576,7 +542,7 @@ private:
 
     /// Takes up what an earlier life of this program has left.
     void open_spool() {
-        spool_ = std::make_shared<node_spool>(options_->spool, researcher());
+        spool_ = std::make_unique<node_spool>(options_->spool, researcher());
         inbox_.open(spool_->folder(), [this](std::uint64_t number, std::uint64_t received) {
             post_event(intake_events::task_found{number, received});
         });
@@ -585,7 +551,6 @@ private:
             intake_events::reply_submitted<ticket> e{nullptr, std::make_shared<const payload>(std::move(content)),
                                                      options_->reply_age, "of an earlier life"};
             e.number = number;
-            kept_replies_.insert(number);
             post_event(std::move(e));
         });
     }
@@ -605,15 +570,9 @@ private:
     std::stop_source stop_;
     task_inbox inbox_;
 
-    struct forgotten {
-        std::vector<std::uint64_t> tasks, replies;
-    };
+    std::unique_ptr<node_spool> spool_;  // from the start, where there is one
 
-    std::mutex tidying_;  // taken before the other one
     std::mutex mutex_;
-    std::shared_ptr<node_spool> spool_;               // from the start to the end, where there is one
-    std::unordered_set<std::uint64_t> kept_replies_;  // those in the folder
-    forgotten forgotten_;                             // and perhaps still in the folder
     core_type intake_;
     std::condition_variable changed_;
     bool connected_ = false;
