@@ -1,6 +1,6 @@
 # Configures and builds a preset, quietly, with a log that is shown where it fails. Sourced by bash, in the top folder.
 
-FERRY_JOBS=${FERRY_JOBS:-$(nproc)}
+export FERRY_JOBS=${FERRY_JOBS:-$(nproc)}
 export CTEST_PARALLEL_LEVEL=${CTEST_PARALLEL_LEVEL:-$FERRY_JOBS}
 
 # ferry_logged LOG WHAT COMMAND...: runs the command into the log. On a terminal its newest line is shown meanwhile.

@@ -70,7 +70,7 @@ public:
     /// Throws `error` where the trust or the spool folder can't be used; a server that can't be reached is no error.
     void start() {
         connection_.check();
-        if (!options_->spool.folder.empty()) open_spool();
+        if (spools()) open_spool();
         post_event(intake_events::started{});
     }
 
@@ -93,9 +93,9 @@ public:
         }
         post_event(intake_events::stop_forced{});
         alarm_.stop();
-        if (spool_) perform(tidy_spool{});
+        if (spools()) perform(tidy_spool{});
         inbox_.close();
-        if (spool_) spool_->close();
+        spool_.close();
     }
 
     // --- what tasks want ------------------------------------------------------------------------------------------------
@@ -365,12 +365,12 @@ private:
         }
         void operator()(intake_effects::cancel_feedback) { kept.push(cancel<feedback_call>{link.feedback_.lock()}); }
         void operator()(intake_effects::forget_task e) {
-            if (!link.spool_) return kept.push(e);
-            link.spool_->forget_task(e.number);
+            if (!link.spools()) return kept.push(e);
+            link.spool_.forget_task(e.number);
             kept.push(tidy_spool{});
         }
         void operator()(intake_effects::ended<ticket> e) {
-            if (e.how.kind != outcome_kind::stopped && link.spool_ && link.spool_->forget_reply(e.number)) {
+            if (e.how.kind != outcome_kind::stopped && link.spools() && link.spool_.forget_reply(e.number)) {
                 kept.push(tidy_spool{});
             }
             if (!e.ticket) return;
@@ -501,14 +501,14 @@ private:
     void perform(flush_soon) { alarm_.at(now().steady + longest_wait); }
     void perform(intake_effects::forget_task e) { inbox_.forget(e.number); }
     void perform(tidy_spool) {
-        for (const auto& each : spool_->tidy([this](std::uint64_t task) { inbox_.forget(task); })) log_.warn(each);
+        for (const auto& each : spool_.tidy([this](std::uint64_t task) { inbox_.forget(task); })) log_.warn(each);
     }
 
     /// A large reply outlives this program; where it can't be written, it doesn't, and is sent all the same.
     void keep(intake_events::reply_submitted<ticket>& reply, std::uint64_t task) {
-        if (!spool_) return;
+        if (!spools()) return;
         try {
-            reply.number = spool_->keep_reply(reply.content, task);
+            reply.number = spool_.keep_reply(reply.content, task);
         } catch (const error& e) {
             log_.warn(e.what());
         }
@@ -540,19 +540,23 @@ private:
         });
     }
 
+    bool spools() const noexcept { return !options_->spool.folder.empty(); }
+
     /// Takes up what an earlier life of this program has left.
     void open_spool() {
-        spool_ = std::make_unique<node_spool>(options_->spool, researcher());
-        inbox_.open(spool_->folder(), [this](std::uint64_t number, std::uint64_t received) {
-            post_event(intake_events::task_found{number, received});
-        });
-        spool_->for_each_reply([this](std::uint64_t number, std::uint64_t task, bytes content) {
-            if (task != 0) post_event(intake_events::task_done_before{task});
-            intake_events::reply_submitted<ticket> e{nullptr, std::make_shared<const payload>(std::move(content)),
+        auto replies = spool_.open(options_->spool, researcher());
+        if (const auto folder = spool_.folder()) {
+            inbox_.open(folder, [this](std::uint64_t number, std::uint64_t received) {
+                post_event(intake_events::task_found{number, received});
+            });
+        }
+        for (auto& each : replies) {
+            if (each.task != 0) post_event(intake_events::task_done_before{each.task});
+            intake_events::reply_submitted<ticket> e{nullptr, std::make_shared<const payload>(std::move(each.content)),
                                                      options_->reply_age, "of an earlier life"};
-            e.number = number;
+            e.number = each.number;
             post_event(std::move(e));
-        });
+        }
     }
 
     void perform(ended) {}  // it tells as it goes
@@ -569,8 +573,7 @@ private:
     const std::string task_strand_ = "\1tasks " + researcher(), urgent_strand_ = "\1urgent " + researcher();
     std::stop_source stop_;
     task_inbox inbox_;
-
-    std::unique_ptr<node_spool> spool_;  // from the start, where there is one
+    node_spool spool_;
 
     std::mutex mutex_;
     core_type intake_;

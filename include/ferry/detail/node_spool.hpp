@@ -23,24 +23,48 @@
 
 namespace ferry::detail {
 
-/// Its members may be called from several threads. Those that say so touch no disk: they may be called under a lock.
+/// Its members may be called from several threads. Those that say so touch no disk: they may be called under a lock. Before it is
+/// opened and after it is closed, it keeps nothing.
 class node_spool {
 public:
-    /// Throws `error{invalid_argument}` where the folder can't be used.
-    node_spool(const spool_options& options, const std::string& researcher) : numbers_(random_seed()) {
+    /// A reply that an earlier life of the program left.
+    struct left_reply {
+        std::uint64_t number;
+        std::uint64_t task;
+        bytes content;
+    };
+
+    node_spool() : numbers_(random_seed()) {}
+    node_spool(const node_spool&) = delete;
+    node_spool& operator=(const node_spool&) = delete;
+
+    /// Opens the folder, once. Throws `error{invalid_argument}` where it can't be used.
+    std::vector<left_reply> open(const spool_options& options, const std::string& researcher) {
         ::mkdir(options.folder.c_str(), 0700);  // where that fails, the next line says why
-        folder_ =
+        auto opened =
             std::make_shared<spool>(spool_options{options.folder + "/" + file_name(researcher), options.threshold});
+        std::vector<left_reply> left;
+        std::unordered_map<std::uint64_t, std::string> names;
+        for (const auto& each : opened->list()) {
+            std::uint64_t number = 0, task = 0;
+            if (!parse(each.name, number, task)) continue;
+            left.push_back({number, task, bytes::map_file(path_of(*opened, each.name))});
+            names.emplace(number, each.name);
+        }
+        const std::lock_guard lock(mutex_);  // only now is anything kept: it isn't of an earlier life
+        folder_ = std::move(opened);
+        replies_ = std::move(names);
+        return left;
     }
 
-    /// Null once it is closed.
+    /// Null before it is opened and after it is closed.
     std::shared_ptr<spool> folder() const {
         const std::lock_guard lock(mutex_);
         return folder_;
     }
 
     /// Puts a large reply into the folder, and its place there into `content`. Returns the reply's number, or 0 for one that
-    /// isn't kept: it is small, or the folder is closed. Throws `error{spool_failed}` where it can't be written.
+    /// isn't kept. Throws `error` where it can't be written, or not be read again; it isn't kept then.
     std::uint64_t keep_reply(std::shared_ptr<const payload>& content, std::uint64_t task) {
         const auto into = folder();
         if (!into || content->size() <= into->threshold() || !content->in_memory()) return 0;
@@ -50,25 +74,15 @@ public:
         }();
         auto name = "reply-" + std::to_string(number) + "-" + std::to_string(task);
         into->write(name, *content);
-        content = std::make_shared<const payload>(bytes::map_file(path_of(*into, name)));
+        try {
+            content = std::make_shared<const payload>(bytes::map_file(path_of(*into, name)));
+        } catch (...) {
+            into->remove(name);
+            throw;
+        }
         const std::lock_guard lock(mutex_);
         replies_.emplace(number, std::move(name));
         return number;
-    }
-
-    /// Calls `take(number, task, content)` for each reply that an earlier life of the program left.
-    template <class Take>
-    void for_each_reply(Take&& take) {
-        const auto from = folder();
-        for (const auto& each : from->list()) {
-            std::uint64_t number = 0, task = 0;
-            if (!parse(each.name, number, task)) continue;
-            {
-                const std::lock_guard lock(mutex_);
-                replies_.emplace(number, each.name);
-            }
-            take(number, task, bytes::map_file(path_of(*from, each.name)));
-        }
     }
 
     /// The next `tidy()` removes it. Touches no disk. Returns whether it is kept here.
@@ -112,10 +126,12 @@ public:
         return problems;
     }
 
-    /// Lets go of the folder: another process may have it now, unless a reply is being written to it.
+    /// Lets go of the folder: another process may have it once nobody else holds it, as one does who is writing a reply.
     void close() {
-        const std::scoped_lock lock(tidying_, mutex_);
-        folder_.reset();
+        const std::lock_guard one_at_a_time(tidying_);
+        std::shared_ptr<spool> gone;  // without the other mutex
+        const std::lock_guard lock(mutex_);
+        gone.swap(folder_);
     }
 
 private:
