@@ -120,7 +120,7 @@ void BM_store(benchmark::State& state) {
 /// Tasks of a shared store, from the post to the end that was told to who posted, at a server that is owner and sender.
 class shared_life {
 public:
-    explicit shared_life(ferry::redis_agent_store& store) : store_(store) {
+    explicit shared_life(ferry::redis_agent_store store) : store_(std::move(store)) {
         tasks_.begin(1);
         store_.listen([this](const ferry::store_note& note) { take(note.what); },
                       [this](const ferry::seen_nodes&) { tasks_.end(); });
@@ -190,18 +190,17 @@ private:
         });
     }
 
-    ferry::redis_agent_store& store_;
     under_way tasks_;
     std::atomic<bool> failed_ = false;
     std::atomic<int> fetches_ = 0, reads_ = 0;
     ferry::epoch owner_ = 0;
     std::uint64_t last_ = 0, place_ = 0;
+    ferry::redis_agent_store store_;  // goes first: until then it calls back, with notes of what is done, too
 };
 
 void BM_shared_life(benchmark::State& state) {
     const in_redis model;
-    auto store = model.make();
-    shared_life life(store);
+    shared_life life(model.make());
     ferry::task_record task;
     task.accepted = std::chrono::system_clock::now();
     task.expires = task.accepted + std::chrono::hours(1);
