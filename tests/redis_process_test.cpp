@@ -1,5 +1,7 @@
 #include "redis_process.hpp"
 
+#include <ferry/detail/redis_connection.hpp>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <hiredis/hiredis.h>
@@ -28,6 +30,7 @@ public:
 
     std::string operator()(const char* command) {
         if (!context_ || context_->err) return "error: not connected";
+        const ferry::detail::no_sigpipe guard;  // Redis may die before it has the command
         const std::unique_ptr<redisReply, void (*)(void*)> reply(
             static_cast<redisReply*>(redisCommand(context_.get(), command)), freeReplyObject);
         if (!reply) return "error: no answer";
@@ -68,8 +71,10 @@ TEST(redis_process, keeps_its_data_over_kills_where_it_appends_them) {
 
 TEST(redis_process, loses_them_without) {
     redis_process redis;
-    ASSERT_EQ(to(redis)("SET it here"), "OK");
+    auto before = to(redis);
+    ASSERT_EQ(before("SET it here"), "OK");
     redis.kill();
+    EXPECT_EQ(before("GET it"), "error: no answer");
     redis.start();
     EXPECT_EQ(to(redis)("GET it"), "");
 }
