@@ -10,6 +10,7 @@
 #include <chrono>
 #include <future>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -90,6 +91,35 @@ TEST_F(guarded, a_node_with_another_token_or_none_is_refused_and_told_so) {
     }
     EXPECT_TRUE(server.get_all_nodes().empty());
     EXPECT_TRUE(log.has("spoke for node node-1, which it may not"));
+}
+
+struct throwing_identity {
+    using policy_category = ferry::identity_tag;
+    static constexpr bool needs_certificates = false;
+
+    bool admits(const std::string& node, const ferry::peer_info&) const {
+        if (node.starts_with("odd")) throw std::invalid_argument("no such node: " + node);
+        return true;
+    }
+};
+
+TEST_F(guarded, a_node_at_which_the_identity_throws_is_refused) {
+    ferry::basic_grpc_server<throwing_identity> server(options(), throwing_identity());
+    server.start();
+    for (const bool streams : {true, false}) {
+        const std::string id = streams ? "odd-by-stream" : "odd-by-poll";
+        auto dialled = dial(id, server.port());
+        dialled.limits.streams = streams;
+        ferry::grpc_client odd(dialled, echo);
+        odd.start();
+        wait_for(node_log, "this peer may not poll as node " + id);
+        odd.stop(0ms);
+    }
+    EXPECT_TRUE(log.has("the identity threw"));
+    ferry::grpc_client node(dial("node", server.port()), echo);
+    node.start();
+    ASSERT_TRUE(server.wait_for_nodes({"node"}, patience));
+    EXPECT_TRUE(server.request({{"x", 1}}, "node").get());
 }
 
 /// The fault of the original: whoever names a node in its payload is taken for it.

@@ -10,6 +10,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <stdexcept>
 #include <type_traits>
 
 namespace {
@@ -204,6 +205,37 @@ TEST(grpc_server, debug_logs_each_message_in_and_out_by_one_line) {
                              " class=Log request_id=- bytes=[0-9]+ attempt=- age=-"}) {
         EXPECT_THAT(node_lines, Contains(MatchesRegex("out node=" + there + line)).Times(1));
     }
+}
+
+TEST(grpc_server, a_log_that_throws_holds_nothing_up) {
+    std::atomic<int> lines{0}, node_lines{0};
+    const auto count_and_throw = [](std::atomic<int>& all) {
+        return [&all](ferry::log_level, const std::string& text) {
+            ++all;
+            throw std::runtime_error(text);
+        };
+    };
+    auto options = server_options();
+    options.debug = true;
+    options.log = count_and_throw(lines);
+    ferry::grpc_server server(options);
+    server.start();
+    auto dial = client_options("node", server.port());
+    dial.debug = true;
+    dial.log = count_and_throw(node_lines);
+    ferry::grpc_client node(dial, [](const ferry::task& task) {
+        echo(task);
+        throw std::logic_error("a callback's own");
+    });
+    node.start();
+    ASSERT_TRUE(server.wait_for_nodes(1, patience));
+    const auto sent = server.broadcast({{"x", 1}});  // two effects of one step, with a line before each
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(server.request({{"x", i}}, "node").get());
+    for (const auto& each : sent) EXPECT_EQ(each.wait().kind, ferry::outcome_kind::taken);
+    node.stop();
+    server.stop();
+    EXPECT_GE(lines, 8);       // each message out and in
+    EXPECT_GE(node_lines, 8);  // the same, and what the callback threw
 }
 
 TEST(grpc_server, a_message_that_is_not_sent_a_second_time_is_logged_with_its_attempt) {

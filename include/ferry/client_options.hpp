@@ -39,7 +39,8 @@ struct client_options {
     std::vector<researcher_address> researchers{};  ///< all of them are served, at the same time
     client_identity identity{};                     ///< shown to servers that want to know
     bool debug = false;                             ///< log each message in and out
-    std::function<void(log_level, const std::string&)> log = log_to_stderr;  ///< called from any thread; must be quick
+    /// Called from any thread; must be quick. What it throws is dropped.
+    std::function<void(log_level, const std::string&)> log = log_to_stderr;
 
     keepalive_options keepalive{};
     intake_limits limits{};  ///< for each researcher

@@ -37,10 +37,11 @@ public:
 
     grpc_client_impl(client_options options, std::function<void(task)> on_task, Serializer serializer, Retry retry)
         : options_(std::make_shared<const client_options>(std::move(options))),
-          callbacks_(std::make_shared<executor>(threads_of(options_->callback_pool, options_->callback_threads),
-                                                [log = options_->log](const std::string& what) {
-                                                    if (log) log(log_level::warning, "a callback threw: " + what);
-                                                })) {
+          callbacks_(std::make_shared<executor>(
+              threads_of(options_->callback_pool, options_->callback_threads),
+              [log = detail::message_log(options_->log, options_->debug)](const std::string& what) {
+                  log.warn("a callback threw: " + what);
+              })) {
         const auto handler = std::make_shared<const typename link::handler>(std::move(on_task));
         for (const auto& address : options_->researchers) {
             links_.push_back(std::make_shared<link>(options_, address, serializer, retry, handler, callbacks_));

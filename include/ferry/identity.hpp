@@ -45,7 +45,7 @@ concept needs_certificates = requires {
 /// | `P::needs_certificates` | true where it looks at `certificate_names`: then `start` demands `client_roots`      |
 ///
 /// `admits` is called once for each poll, each reply and each log or scalar, from several threads at once; it must not block
-/// or throw. A peer that it turns away is answered PERMISSION_DENIED.
+/// or throw. A peer that it turns away, or throws at, is answered PERMISSION_DENIED.
 template <class P>
 concept identity_policy = policy_of<P, identity_tag> && provides::admits<P> && provides::needs_certificates<P>;
 

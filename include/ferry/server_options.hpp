@@ -84,6 +84,7 @@ struct server_options {
     std::string client_roots{};                         ///< a PEM file: nodes must show a certificate that these signed
     std::function<void(const feedback&)> on_message{};  ///< logs and scalars; per node in order, nodes in parallel
     bool debug = false;                                 ///< log each message in and out
+    /// Called from any thread; must be quick. What it throws is dropped.
     std::function<void(log_level, const std::string&)> log = log_to_stderr;
 
     bool wait_for_first_node =

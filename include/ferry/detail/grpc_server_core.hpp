@@ -204,9 +204,15 @@ public:
         if constexpr (std::same_as<Identity, open_identity>) return {};  // which doesn't look at it
         return detail::peer_of(context);
     }
+    /// An identity that throws admits nobody.
     bool admits(const std::string& node, const peer_info& peer) const override {
-        if (identity_.admits(node, peer)) return true;
-        log_.warn("a peer at " + peer.address + " spoke for node " + node + ", which it may not");
+        try {
+            if (identity_.admits(node, peer)) return true;
+            log_.warn("a peer at " + peer.address + " spoke for node " + node + ", which it may not");
+        } catch (...) {
+            log_.warn("the identity threw as a peer at " + peer.address + " spoke for node " + node +
+                      ": it is turned away");
+        }
         return false;
     }
     void poll_opened(call on, const std::string& connection) override {

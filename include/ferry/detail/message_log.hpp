@@ -25,11 +25,9 @@ public:
 
     bool is_debug() const noexcept { return debug_; }
 
-    void warn(const std::string& text) const {
-        if (log_) log_(log_level::warning, text);
-    }
-    void debug(const std::string& text) const {
-        if (debug_) log_(log_level::debug, text);
+    void warn(const std::string& text) const noexcept { say(log_level::warning, text); }
+    void debug(const std::string& text) const noexcept {
+        if (debug_) say(log_level::debug, text);
     }
 
     /// What a message is, as its line shows it; empty where there is no debug log.
@@ -55,6 +53,15 @@ public:
     }
 
 private:
+    /// What the user's function throws is dropped: whatever is to be done after a line is done all the same.
+    void say(log_level level, const std::string& text) const noexcept {
+        if (!log_) return;
+        try {
+            log_(level, text);
+        } catch (...) {
+        }
+    }
+
     std::function<void(log_level, const std::string&)> log_;
     bool debug_;
 };
