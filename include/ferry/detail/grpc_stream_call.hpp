@@ -240,7 +240,7 @@ private:
             told_.pop_front();
         } else if (over_) {
             return end();
-        } else if (welcomed_ && range_) {
+        } else if (welcomed_ && range_ && range_->content->in_memory()) {  // else `flush` reads it first
             const auto& [content, offset, part, head, has_checksum] = *range_;
             const auto checksum = has_checksum ? content->checksum_of(part.offset + part.length) : std::nullopt;
             wire::write_part(out_, part, head, checksum, *content, offset);
