@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
 #include <future>
 #include <map>
 #include <mutex>
@@ -40,6 +41,13 @@ struct tls_pair {
     ferry::grpc_server server;
     std::unique_ptr<ferry::grpc_client> client;
 };
+
+template <class Options>
+Options debugged(Options options, std::function<void(ferry::log_level, const std::string&)> log) {
+    options.debug = true;
+    options.log = std::move(log);
+    return options;
+}
 
 TEST(grpc_server, must_be_started_before_it_is_used) {
     ferry::grpc_server server(server_options());
@@ -170,14 +178,9 @@ TEST(grpc_server, debug_logs_each_message_in_and_out_by_one_line) {
             all.push_back(text);
         };
     };
-    auto options = server_options();
-    options.debug = true;
-    options.log = keep_in(lines);
-    ferry::grpc_server server(options);
+    ferry::grpc_server server(debugged(server_options(), keep_in(lines)));
     server.start();
-    auto dial = client_options("node", server.port());
-    dial.debug = true;
-    dial.log = keep_in(node_lines);
+    const auto dial = debugged(client_options("node", server.port()), keep_in(node_lines));
     ferry::grpc_client node(dial, [](const ferry::task& task) {
         task.log("INFO", "at work");
         task.reply({{"done", true}});
@@ -215,23 +218,17 @@ TEST(grpc_server, a_log_that_throws_holds_nothing_up) {
             throw std::runtime_error(text);
         };
     };
-    auto options = server_options();
-    options.debug = true;
-    options.log = count_and_throw(lines);
-    ferry::grpc_server server(options);
+    ferry::grpc_server server(debugged(server_options(), count_and_throw(lines)));
     server.start();
-    auto dial = client_options("node", server.port());
-    dial.debug = true;
-    dial.log = count_and_throw(node_lines);
+    const auto dial = debugged(client_options("node", server.port()), count_and_throw(node_lines));
     ferry::grpc_client node(dial, [](const ferry::task& task) {
         echo(task);
         throw std::logic_error("a callback's own");
     });
     node.start();
     ASSERT_TRUE(server.wait_for_nodes(1, patience));
-    const auto sent = server.broadcast({{"x", 1}});  // two effects of one step, with a line before each
+    EXPECT_EQ(server.send({{"x", 1}}, "node").wait().kind, ferry::outcome_kind::taken);
     for (int i = 0; i < 3; ++i) EXPECT_TRUE(server.request({{"x", i}}, "node").get());
-    for (const auto& each : sent) EXPECT_EQ(each.wait().kind, ferry::outcome_kind::taken);
     node.stop();
     server.stop();
     EXPECT_GE(lines, 8);       // each message out and in
@@ -241,13 +238,10 @@ TEST(grpc_server, a_log_that_throws_holds_nothing_up) {
 TEST(grpc_server, a_message_that_is_not_sent_a_second_time_is_logged_with_its_attempt) {
     std::mutex mutex;
     std::vector<std::string> lines;
-    auto options = server_options();
-    options.debug = true;
-    options.log = [&](ferry::log_level, const std::string& text) {
+    plain_peer peer(debugged(server_options(), [&](ferry::log_level, const std::string& text) {
         const std::lock_guard lock(mutex);
         lines.push_back(text);
-    };
-    plain_peer peer(options);
+    }));
     auto cut = peer.open_poll("plain");
     auto sent = peer.server.send({{"request_id", "r"}, {"data", some_bytes(10'000'000)}}, "plain");
     ASSERT_TRUE(cut->read());
