@@ -748,6 +748,136 @@ TYPED_TEST(dispatch_core, a_poll_over_another_connection_gets_the_unconfirmed_ta
     EXPECT_EQ(w.end_of(t).how.attempts, 2);
 }
 
+// --- near a poll's deadline ------------------------------------------------------------------------------------------------
+
+TYPED_TEST(dispatch_core, a_poll_is_ended_some_time_before_its_deadline) {
+    world<TypeParam> w;
+    for (const auto& [within, ends] :
+         {std::pair(40ms, 30ms), {100'000ms, 75'000ms}, {120'000ms, 90'000ms}, {3'600'000ms, 3'570'000ms}}) {
+        const int call = w.poll("n", "c", within);
+        w.advance(ends - 1ms);
+        EXPECT_FALSE(w.polls[call].over) << within.count();
+        EXPECT_EQ(w.status(), node_status::active);
+        w.advance(1ms);
+        EXPECT_EQ(w.poll_ended(call), errc::deadline_exceeded) << within.count();
+        EXPECT_EQ(w.status(), node_status::waiting);
+        const int t = w.send();
+        w.poll_and_carry();
+        EXPECT_FALSE(w.polls[w.poll()].over);
+        EXPECT_EQ(w.kind_of(t), outcome_kind::taken);
+        EXPECT_EQ(w.end_of(t).how.attempts, 1);
+    }
+}
+
+TYPED_TEST(dispatch_core, a_poll_whose_deadline_is_over_carries_nothing) {
+    world<TypeParam> w;
+    introduce(w);
+    const int t = w.send();
+    const int late = w.poll("n", "c", 0ms);
+    EXPECT_TRUE(w.delivered().empty());
+    w.advance(0ms);
+    EXPECT_EQ(w.poll_ended(late), errc::deadline_exceeded);
+    EXPECT_EQ(w.carries(w.poll()), t);
+}
+
+TYPED_TEST(dispatch_core, a_poll_with_another_deadline_has_that_one) {
+    world<TypeParam> w;
+    w.poll("n", "c", 100s);
+    const int longer = w.poll("n", "c", 1h);
+    w.advance(2min);
+    EXPECT_FALSE(w.polls[longer].over);
+    const int endless = w.poll();
+    w.advance(2h);
+    EXPECT_FALSE(w.polls[endless].over);
+    const int stream = (w.poll("n", "c", 100s), w.stream());
+    w.advance(2min);
+    EXPECT_FALSE(w.polls[stream].over);
+}
+
+TYPED_TEST(dispatch_core, what_a_poll_carries_near_its_deadline_is_sent_again) {
+    world<TypeParam> w;
+    const int call = w.poll("n", "c", 40s);
+    w.advance(29s);
+    const int t = w.send();
+    w.range_sent(call);
+    w.advance(1s);
+    EXPECT_EQ(w.poll_ended(call), errc::deadline_exceeded);
+    EXPECT_EQ(w.carries(w.poll()), t);
+    w.carry(static_cast<int>(w.polls.size()));
+    w.poll();
+    EXPECT_EQ(w.kind_of(t), outcome_kind::taken);
+    EXPECT_EQ(w.end_of(t).how.attempts, 2);
+
+    world<TypeParam, ferry::no_retry> once;
+    once.poll("n", "c", 40s);
+    const int u = once.send();
+    once.advance(30s);
+    EXPECT_EQ(once.kind_of(u), outcome_kind::retries_exhausted);
+    EXPECT_EQ(once.end_of(u).how.reason, errc::deadline_exceeded);
+}
+
+TYPED_TEST(dispatch_core, a_last_range_near_the_deadline_shows_nothing_of_itself) {
+    for (const auto closes : {29'999ms, 30'000ms, 41'000ms}) {
+        SCOPED_TRACE(closes.count());
+        world<TypeParam> w;
+        const int call = w.poll("n", "c", 40s);
+        const int t = w.send();
+        w.carry_to_last_range(call);
+        w.advance(closes);
+        EXPECT_FALSE(w.polls[call].over) << "its end is under way";
+        w.close(call);
+        const int next = w.poll();
+        if (closes < 30s) {
+            EXPECT_EQ(w.kind_of(t), outcome_kind::taken);
+        } else {
+            EXPECT_EQ(w.carries(next), t);
+            w.carry(next);
+            w.poll();
+            EXPECT_EQ(w.end_of(t).how.attempts, 2);
+        }
+    }
+}
+
+TYPED_TEST(dispatch_core, a_next_poll_shows_that_the_last_range_has_come_where_no_deadline_was_near) {
+    for (const auto comes : {29'999ms, 30'000ms}) {
+        SCOPED_TRACE(comes.count());
+        world<TypeParam> w;
+        const int call = w.poll("n", "c", 40s);
+        const int t = w.send();
+        w.carry_to_last_range(call);
+        w.advance(comes);
+        const int next = w.poll();
+        w.advance(20s);
+        w.close(call);
+        EXPECT_EQ(w.has_ended(t), comes < 30s);
+        EXPECT_EQ(w.delivered().size(), comes < 30s ? 1U : 2U);
+        EXPECT_FALSE(w.polls[next].over);
+    }
+}
+
+TYPED_TEST(dispatch_core, a_lease_that_comes_near_the_deadline_waits_for_the_next_poll) {
+    for (const bool is_woken : {true, false}) {
+        world<TypeParam> w;
+        introduce(w);
+        const int late = w.poll("n", "c", 40s);
+        const int t = w.send();
+        w.break_off(late);
+        w.hold_store();
+        const int call = w.poll("n", "c", 40s);
+        is_woken ? w.advance(30s) : void(w.now.steady += 30s);
+        EXPECT_EQ(w.polls[call].over, is_woken);
+        w.release_store();
+        EXPECT_EQ(w.delivered(), tickets{t}) << "over the poll that broke off";
+        w.advance(0ns);
+        EXPECT_EQ(w.poll_ended(call), errc::deadline_exceeded);
+        const int next = w.poll();
+        EXPECT_EQ(w.carries(next), t);
+        w.carry(next);
+        w.poll();
+        EXPECT_EQ(w.end_of(t).how.attempts, 2);
+    }
+}
+
 TYPED_TEST(dispatch_core, only_so_many_nodes_are_known) {
     world<TypeParam> w({.max_nodes = 2});
     w.poll("a");

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <future>
 #include <memory>
@@ -101,6 +102,14 @@ TEST(grpc_server_calls, end_an_older_poll_of_the_same_node_as_unavailable) {
     EXPECT_EQ(older.get(), StatusCode::UNAVAILABLE);
     peer.server.stop(0ms);
     EXPECT_EQ(newer.get(), StatusCode::UNAVAILABLE);
+}
+
+TEST(grpc_server_calls, end_a_poll_before_its_deadline) {
+    plain_peer peer;
+    const auto status = peer.poll("plain", nullptr, std::chrono::system_clock::now() + 4s);
+    EXPECT_EQ(status.error_code(), StatusCode::DEADLINE_EXCEEDED);
+    EXPECT_EQ(status.error_message(), "deadline exceeded: the poll came near its deadline") << "the server's own words";
+    EXPECT_EQ(peer.server.get_node("plain")->status, ferry::node_status::waiting);
 }
 
 TEST(grpc_server_calls, refuse_feedback_that_is_neither_log_nor_scalar) {

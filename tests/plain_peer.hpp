@@ -8,6 +8,7 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -32,8 +33,10 @@ struct plain_peer {
     }
 
     /// Polls until a task came or the poll ended.
-    grpc::Status poll(const std::string& node, std::string* task = nullptr) {
+    grpc::Status poll(const std::string& node, std::string* task = nullptr,
+                      std::chrono::system_clock::time_point deadline = std::chrono::system_clock::time_point::max()) {
         grpc::ClientContext context;
+        context.set_deadline(deadline);
         researcher::TaskRequest request;
         request.set_node(node);
         request.set_protocol_version("7");

@@ -89,11 +89,11 @@ TEST(bounded_retry, copies_decide_alike) {
 constexpr auto last_errc = static_cast<int>(errc::protocol_error);
 
 TEST(may_succeed_later, is_false_where_the_same_would_fail_again_or_someone_has_ended_it) {
-    const std::set<errc> hopeful{errc::connection_failed, errc::node_unknown,     errc::node_disconnected,
-                                 errc::superseded,        errc::stream_broken,    errc::unconfirmed,
-                                 errc::idle_timeout,      errc::queue_full,       errc::store_failed,
-                                 errc::source_failed,     errc::spool_failed,     errc::refused_for_now,
-                                 errc::lease_lost,        errc::checksum_differs, errc::stopped};
+    const std::set<errc> hopeful{
+        errc::connection_failed, errc::node_unknown, errc::node_disconnected, errc::superseded,
+        errc::stream_broken,     errc::unconfirmed,  errc::idle_timeout,      errc::deadline_exceeded,
+        errc::queue_full,        errc::store_failed, errc::source_failed,     errc::spool_failed,
+        errc::refused_for_now,   errc::lease_lost,   errc::checksum_differs,  errc::stopped};
     for (int code = 0; code <= last_errc; ++code) {
         const auto reason = static_cast<errc>(code);
         EXPECT_EQ(ferry::may_succeed_later(reason), hopeful.contains(reason)) << to_string(reason);

@@ -43,15 +43,18 @@ enum class fault {
     upload_damaged,
     lease_lost,
     superseded,
+    poll_deadline,
+    poll_ended_late,
     no_streams,
     refused,
     not_now,
     withdrawn,
 };
 inline constexpr std::array fault_names = {
-    "connections cut",    "calls cut",       "of them half-open",  "nodes killed",    "nodes stopped",
-    "servers killed",     "servers stopped", "damaged deliveries", "damaged uploads", "leases lost",
-    "streams superseded", "no streams",      "tasks refused",      "tasks not now",   "tasks withdrawn",
+    "connections cut",    "calls cut",        "of them half-open",  "nodes killed",    "nodes stopped",
+    "servers killed",     "servers stopped",  "damaged deliveries", "damaged uploads", "leases lost",
+    "streams superseded", "polls' deadlines", "polls ended before", "no streams",      "tasks refused",
+    "tasks not now",      "tasks withdrawn",
 };
 
 struct simulation_result {
@@ -156,6 +159,7 @@ private:
         std::string connection_name;
         bool node_open = true, server_open = false, lost = false;
         time_point last_up = time_point::min(), last_down = time_point::min();
+        duration within{};  // of a poll: then its node gives it up; 0 is never
         std::vector<incoming> moving{};
         int reply = -1;
         std::uint64_t number = 0;
@@ -180,6 +184,9 @@ private:
         std::string name;
         ferry::intake_limits limits;
         bool spool = false;
+        duration poll_within{};
+        bool keeps_connection = false;  // after a poll's deadline: not ferry's own node does
+        bool was_deadline = false;      // the last poll's end
         int life = 0;
         bool up = false, stopping = false;
         std::unique_ptr<node_core> core;
@@ -249,6 +256,10 @@ private:
             n.spool = c.chance(0.5);
             n.limits.streams = !all_poll && c.chance(0.9);
             n.limits.renew_leases = renew;
+            // A quarter of it is more than both ways take.
+            const auto way = std::chrono::duration_cast<milliseconds>(delay_ + range_time_) + ms(1);
+            n.keeps_connection = c.chance(0.5);
+            if (c.chance(0.6)) n.poll_within = way * c.between(10, c.chance(0.5) ? 50 : 500);
             n.limits.max_waiting_tasks = static_cast<std::size_t>(c.between(1, 6));
             n.limits.max_waiting_bytes = static_cast<std::uint64_t>(c.between(20, 400));
             n.limits.max_small_uploads = static_cast<std::size_t>(c.between(1, 4));
@@ -484,7 +495,10 @@ private:
         namespace in = ferry::intake_events;
         c.node_open = false;
         auto& n = node_of(c);
-        const auto as_poll_end = reason == errc::ok ? ferry::poll_end::well : ferry::poll_end::unreachable;
+        const auto as_poll_end = reason == errc::ok                  ? ferry::poll_end::well
+                                 : reason == errc::deadline_exceeded ? ferry::poll_end::deadline
+                                                                     : ferry::poll_end::unreachable;
+        if (c.what == kind::poll) n.was_deadline = reason == errc::deadline_exceeded && !c.lost;
         switch (c.what) {
             case kind::stream:
             case kind::poll: return feed(n, in::poll_ended{c.node_id, as_poll_end, text});
@@ -708,7 +722,9 @@ private:
             }
             if (e.reason == errc::superseded) s.hit(fault::superseded);
             s.check(c.server_open, "a call is ended that is over");
-            s.end_at_server(c, errc::connection_failed, e.text);
+            const bool is_late = e.reason == errc::deadline_exceeded;
+            if (is_late) s.hit(fault::poll_ended_late);
+            s.end_at_server(c, is_late ? e.reason : errc::connection_failed, e.text);
         }
         void operator()(const ferry::effects::answer_reply<int>& e) {
             const auto from = s.replies_from_.at(index(e.call));
@@ -1010,20 +1026,35 @@ private:
         }
 
         void operator()(const ferry::intake_effects::reconnect&) const {
+            if (std::exchange(n.was_deadline, false) && n.keeps_connection) return;
             ++n.connection;
             say("reconnect");
         }
         void operator()(const ferry::intake_effects::open_poll& e) const {
             say("open poll");
             auto& c = s.open_call(kind::poll, n, e.poll_id);
+            if (!s.quiet_) c.within = n.poll_within;
+            if (c.within > duration(0)) {
+                s.time_.after(c.within, [&w = s, id = c.id] {
+                    auto& c = w.at(id);
+                    if (!w.node_is_there(c)) return;
+                    w.hit(fault::poll_deadline);
+                    w.end_at_node(c, errc::deadline_exceeded, "its deadline");
+                });
+            }
             s.open_at_server(c, [&w = s](call& arrived) {
                 const auto& from = w.node_of(arrived);
+                auto deadline = time_point::max();
+                if (arrived.within > duration(0)) {
+                    deadline = w.time_.now.steady + arrived.within;
+                    w.time_.at(deadline, [&w, id = arrived.id] { w.fail_at_server(id); });
+                }
                 if (w.chance_.chance(0.5)) {
                     w.to_node(arrived, [&w](call& back) {
                         w.feed(w.node_of(back), ferry::intake_events::poll_accepted{back.node_id});
                     });
                 }
-                w.feed(ferry::events::poll_opened<int>{arrived.id, from.name, arrived.connection_name});
+                w.feed(ferry::events::poll_opened<int>{arrived.id, from.name, arrived.connection_name, deadline});
             });
             s.time_.after(ms(1), [&w = s, id = c.id] {
                 auto& c = w.at(id);

@@ -123,11 +123,12 @@ public:
 
     // --- what nodes do ------------------------------------------------------------------------------------------------
 
-    int poll(const std::string& node = "n", const std::string& connection = "c") {
+    int poll(const std::string& node = "n", const std::string& connection = "c",
+             std::chrono::milliseconds within = std::chrono::milliseconds::max()) {
         const int call = static_cast<int>(polls.size()) + 1;
         open_polls.insert(call);
         polls[call] = {.node = node, .connection = connection, .content = nullptr, .ended = std::nullopt};
-        feed(ferry::events::poll_opened<int>{call, node, connection});
+        feed(ferry::events::poll_opened<int>{call, node, connection, ferry::detail::later(now.steady, within)});
         return call;
     }
 

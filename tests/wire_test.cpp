@@ -681,6 +681,7 @@ constexpr std::array status_table{
     status_row{errc::stream_broken, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::unconfirmed, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::idle_timeout, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
+    status_row{errc::deadline_exceeded, grpc::StatusCode::DEADLINE_EXCEEDED, errc::idle_timeout},
     status_row{errc::bad_chunk, grpc::StatusCode::INVALID_ARGUMENT, errc::protocol_error},
     status_row{errc::too_large, grpc::StatusCode::RESOURCE_EXHAUSTED, errc::too_large},
     status_row{errc::queue_full, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},

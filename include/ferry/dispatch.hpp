@@ -7,7 +7,8 @@
 //                 ^__________|_________|_________|_________|   its stream ended, or the node wants it later
 //
 // A poll carries one task, without being `leased` and `held`: it is `unconfirmed` until the node's next poll. That comes over
-// the same connection where the node has the task. Over another one, or where none comes, the delivery has failed.
+// the same connection where the node has the task. Over another one, or where none comes, the delivery has failed. Some time
+// before a poll's deadline the core ends it, so that no task is on its way to a node that gives the poll up.
 //
 // Where several servers share the store, a core has two halves that meet in it alone: one owns the journals of nodes, and knows
 // no senders; the other one posts what its senders send, to any node's journal, and waits for the ends.
@@ -120,6 +121,7 @@ public:
     template <class Sink>
     void step(events::poll_opened<call> e, instant now, Sink&& sink) {
         if (node* n = call_opened(e, now, sink)) {
+            polls_.opened(*n, e.deadline, now, sink);
             streams_.forsaken(*n, now, sink);
             pump(*n, now, sink);
         }
@@ -677,6 +679,7 @@ private:
     template <class Sink>
     void look_after(node& n, instant now, Sink& sink) {
         polls_.cut_idle(n, now, sink);
+        polls_.end_late(n, now, sink);
         streams_.look_after(n, now, sink);
         if (nodes_.has_gone(n, now, sink)) polls_.node_gone(n, now, sink);
         queue_.expire_waiting(n, now, sink);

@@ -68,12 +68,13 @@ struct submitted {
     bool urgent = false;
 };
 
-/// A node opened a poll over a connection, whose name is unique among those open.
+/// A node opened a poll over a connection, whose name is unique among those open. At its `deadline` the node gives the poll up.
 template <class Call>
 struct poll_opened {
     Call call;
     const std::string& node;
     const std::string& connection;
+    std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
 };
 
 /// A node opened a stream over a connection, in place of polls. The other events of calls are for both.

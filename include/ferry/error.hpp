@@ -22,6 +22,7 @@ enum class errc {
     stream_broken,      ///< The stream ended before all of it was carried.
     unconfirmed,        ///< All bytes went out, but the node never showed that it has them.
     idle_timeout,       ///< The transfer stood still for longer than the idle limit.
+    deadline_exceeded,  ///< The node's poll came near its deadline before all of the task was carried.
     bad_chunk,          ///< A chunk's size or iteration contradicts the ones before it.
     too_large,          ///< The payload is beyond a limit of the receiver or of the format.
     queue_full,         ///< A bound on queued work is reached.
@@ -57,6 +58,7 @@ constexpr std::string_view to_string(errc code) noexcept {
         case errc::stream_broken: return "stream broken";
         case errc::unconfirmed: return "unconfirmed";
         case errc::idle_timeout: return "idle timeout";
+        case errc::deadline_exceeded: return "deadline exceeded";
         case errc::bad_chunk: return "bad chunk";
         case errc::too_large: return "too large";
         case errc::queue_full: return "queue full";

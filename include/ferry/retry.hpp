@@ -59,6 +59,7 @@ constexpr bool may_succeed_later(errc reason) noexcept {
         case errc::stream_broken:
         case errc::unconfirmed:
         case errc::idle_timeout:
+        case errc::deadline_exceeded:
         case errc::queue_full:
         case errc::store_failed:
         case errc::source_failed:

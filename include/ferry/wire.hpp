@@ -206,6 +206,7 @@ inline grpc::Status to_status(errc reason, const std::string& text) {
         case errc::invalid_argument: return as(grpc::StatusCode::INVALID_ARGUMENT);
         case errc::too_large: return as(grpc::StatusCode::RESOURCE_EXHAUSTED);
         case errc::checksum_differs: return as(grpc::StatusCode::DATA_LOSS);
+        case errc::deadline_exceeded: return as(grpc::StatusCode::DEADLINE_EXCEEDED);
         case errc::not_permitted: return as(grpc::StatusCode::PERMISSION_DENIED);
         default: return as(grpc::StatusCode::UNAVAILABLE);
     }

@@ -1,6 +1,9 @@
 // layer 3
 // The way of a task through a poll, which carries one: the head of a lane is leased in the journal, then sent range by range.
 // That the node has it shows in its next poll over the same connection. All else is a failed delivery.
+//
+// A node that gives its poll up at the deadline polls again, too, and what was then on its way is lost. So a poll is ended here
+// some time before that: later than that, nothing is sent, and a next poll shows nothing.
 #pragma once
 
 #include <ferry/chunk.hpp>
@@ -32,6 +35,7 @@ class dispatch_polls {
     using task = dispatch_task<Types>;
     using delivery = dispatch_delivery<Types>;
     using time_point = std::chrono::steady_clock::time_point;
+    using duration = time_point::duration;
 
 public:
     using node = dispatch_node<Types>;
@@ -46,7 +50,7 @@ public:
     /// Starts on the head of a lane where a poll is free for it, the urgent lane first. A stop leaves no poll.
     template <class Sink>
     void pump(node& n, instant now, Sink& sink) {
-        if (n.current == call{} || n.session || n.carried || !n.owned) return;
+        if (n.current == call{} || n.session || n.carried || !n.owned || n.poll_ends <= now.steady) return;
         task* first = nullptr;
         for (auto& lane : n.lanes) {
             while (lane.head && lane.head->is_free() && lane.head->expires <= now.steady)
@@ -60,7 +64,8 @@ public:
     }
 
     time_point next_wake(const node& n) const {
-        return n.carried ? later(n.carried->last_progress, limits_.idle_limit) : time_point::max();
+        const auto idle = n.carried ? later(n.carried->last_progress, limits_.idle_limit) : time_point::max();
+        return std::min(idle, end_of_poll(n));
     }
 
     // --- a delivery ----------------------------------------------------------------------------------------------------
@@ -69,12 +74,13 @@ public:
     template <class Sink>
     void start(task& t, instant now, Sink& sink) {
         node& n = *t.owner;
-        if (n.current == call{}) return queue_.requeue(t, time_point::min(), sink);  // the poll went away
+        const bool is_open = n.current != call{} && n.poll_ends > now.steady;
+        if (!is_open) return queue_.requeue(t, time_point::min(), sink);  // the poll went away
         t.state = task_state::sending;
         t.interrupted = false;
         ++t.record.attempts;
-        n.carried.reset(
-            new delivery{n.current, n.connection, t.record.content, cutter(t.record.content->size()), now.steady, &t});
+        n.carried.reset(new delivery{n.current, n.connection, t.record.content, cutter(t.record.content->size()),
+                                     now.steady, n.poll_ends, &t});
         ++carrying_;
         nodes_.arm(n, later(now.steady, limits_.idle_limit), sink);
         sink(effects::begun{*n.id, t.label, t.record.content->size(), t.record.attempts, now.steady - t.accepted});
@@ -100,7 +106,8 @@ public:
             for (const auto& each : t->tickets) sink(effects::progressed<ticket>{each, t->record.content->size()});
             t->state = task_state::unconfirmed;
             t->carried_over = std::move(over->connection);
-            if (over->confirmed) confirm(*t, *over->confirmed, now, sink);
+            const bool late = now.steady >= over->ends;
+            if (over->confirmed || late) confirm(*t, over->confirmed.value_or(false), late, now, sink);
         }
     }
 
@@ -138,14 +145,32 @@ public:
 
     // --- what polls show -----------------------------------------------------------------------------------------------
 
+    /// It is the node's current one.
+    template <class Sink>
+    void opened(node& n, time_point deadline, instant now, Sink& sink) {
+        n.poll_ends = deadline;
+        if (deadline == time_point::max()) return;
+        n.poll_ends -= std::min<duration>(std::max<duration>(deadline - now.steady, duration(0)) / 4, longest_margin);
+        nodes_.arm(n, n.poll_ends, sink);
+    }
+
+    /// Ends the current poll where its time has come. What it carries failed.
+    template <class Sink>
+    void end_late(node& n, instant now, Sink& sink) {
+        if (end_of_poll(n) > now.steady) return;
+        if (n.carried && n.carried->on == n.current) return cut(n, errc::deadline_exceeded, late_text, now, sink);
+        nodes_.release_parked(n, errc::deadline_exceeded, late_text, now, sink);
+    }
+
     /// A poll has come: over the same connection it shows that the node has what was carried to its end.
     template <class Sink>
     void poll_came(node& n, const std::string& connection, instant now, Sink& sink) {
         if (n.carried && n.carried->chunks.done()) {
             auto& confirmed = n.carried->confirmed;
-            confirmed = confirmed.value_or(false) || connection == n.carried->connection;
+            const bool shows = connection == n.carried->connection && now.steady < n.carried->ends;
+            confirmed = confirmed.value_or(false) || shows;
         } else if (task* t = unconfirmed(n)) {
-            confirm(*t, connection == t->carried_over, now, sink);
+            confirm(*t, connection == t->carried_over, false, now, sink);
         }
     }
 
@@ -189,10 +214,20 @@ private:
     }
 
     template <class Sink>
-    void confirm(task& t, bool same_connection, instant now, Sink& sink) {
-        if (same_connection) return queue_.taken(t, sink);
-        queue_.failed(t, errc::unconfirmed, "the node polled over another connection", now, sink);
+    void confirm(task& t, bool has_it, bool late, instant now, Sink& sink) {
+        if (has_it) return queue_.taken(t, sink);
+        queue_.failed(t, errc::unconfirmed, late ? late_text : "the node polled over another connection", now, sink);
     }
+
+    /// When the current poll is to be ended here. One whose last range is under way ends with that.
+    time_point end_of_poll(const node& n) const {
+        if (n.current == call{} || n.session) return time_point::max();
+        const bool is_ending = n.carried && n.carried->on == n.current && n.carried->chunks.done();
+        return is_ending ? time_point::max() : n.poll_ends;
+    }
+
+    static inline const std::string late_text = "the poll came near its deadline";
+    static constexpr std::chrono::seconds longest_margin{30};
 
     const dispatch_limits& limits_;
     dispatch_nodes<Types>& nodes_;

@@ -181,10 +181,11 @@ struct dispatch_delivery {
     std::shared_ptr<const payload> content;
     chunk_cutter<Types::chunk_size::value> chunks;
     std::chrono::steady_clock::time_point last_progress;
-    dispatch_task<Types>* of;  // null once the task has ended; the stream still goes on to its end
+    std::chrono::steady_clock::time_point ends;  // as `dispatch_node::poll_ends`
+    dispatch_task<Types>* of;                    // null once the task has ended; the stream still goes on to its end
     chunk part{};
     std::uint64_t sent = 0;
-    std::optional<bool> confirmed{};  // what the polls show that came since the last range: false is another connection
+    std::optional<bool> confirmed{};  // what the polls show that came since the last range: whether the node has it
 };
 
 /// A node's open stream.
@@ -296,6 +297,7 @@ struct dispatch_node {
     time_point wake = time_point::max();
     std::uint64_t wake_turn = 0;
     typename Types::call current{};  // the newest poll, or the stream
+    time_point poll_ends;            // where `current` is a poll: when it is ended here, some time before its deadline
     std::string connection;
     std::unique_ptr<dispatch_session<Types>> session;   // where `current` is a stream
     std::unique_ptr<dispatch_delivery<Types>> carried;  // perhaps by an older poll, which is just ending

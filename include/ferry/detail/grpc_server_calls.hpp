@@ -11,6 +11,7 @@
 #include <ferry/detail/grpc_format.hpp>
 #include <ferry/detail/grpc_reply_call.hpp>
 #include <ferry/detail/grpc_stream_call.hpp>
+#include <ferry/detail/wake_ups.hpp>
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
 #include <ferry/identity.hpp>
@@ -21,6 +22,7 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -33,7 +35,8 @@ namespace ferry::detail {
 /// Who the calls report to, from gRPC's threads; must not block.
 class server_calls_host : public stream_call_host {
 public:
-    virtual void poll_opened(std::shared_ptr<task_call> call, const std::string& connection) = 0;
+    virtual void poll_opened(std::shared_ptr<task_call> call, const std::string& connection,
+                             std::chrono::steady_clock::time_point deadline) = 0;
     virtual void poll_closed(const std::shared_ptr<task_call>& call, bool clean) = 0;
     virtual void feedback_received(feedback from, std::size_t bytes) = 0;
 };
@@ -46,13 +49,13 @@ class basic_poll_call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 public:
     basic_poll_call(std::shared_ptr<Host> host, std::string node) : host_(std::move(host)) { node_ = std::move(node); }
 
-    void open(const std::string& connection) {
+    void open(const grpc::CallbackServerContext& context) {
         const auto self = this->shared_from_this();
         {
             const std::lock_guard lock(mutex_);
             self_ = self;
         }
-        host_->poll_opened(self, connection);
+        host_->poll_opened(self, context.peer(), deadline_of(context));
         const std::lock_guard lock(mutex_);
         if (!speaks_ && !over_) StartSendInitialMetadata();  // tells the node that it is heard, where no task does
     }
@@ -81,6 +84,12 @@ public:
     }
 
 private:
+    static std::chrono::steady_clock::time_point deadline_of(const grpc::CallbackServerContext& context) {
+        const auto deadline = context.deadline();
+        if (deadline == deadline.max()) return std::chrono::steady_clock::time_point::max();
+        return later(std::chrono::steady_clock::now(), deadline - std::chrono::system_clock::now());
+    }
+
     void write(const payload& from, std::uint64_t offset, const chunk& part) {
         const std::lock_guard lock(mutex_);
         if (over_) return;
@@ -172,7 +181,7 @@ public:
         } else if (const auto other = format_.problem(*context, "node " + asked.node()); !other.empty()) {
             call->refuse(wire::to_status(errc::protocol_error, other));
         } else {
-            call->open(context->peer());
+            call->open(*context);
         }
         return call.get();
     }

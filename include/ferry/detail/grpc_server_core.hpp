@@ -215,9 +215,9 @@ public:
         }
         return false;
     }
-    void poll_opened(call on, const std::string& connection) override {
+    void poll_opened(call on, const std::string& connection, std::chrono::steady_clock::time_point deadline) override {
         const auto& kept = *on;
-        post_event(events::poll_opened<call>{std::move(on), kept.node(), connection});
+        post_event(events::poll_opened<call>{std::move(on), kept.node(), connection, deadline});
     }
     void stream_opened(call on, const std::string& connection, frames::hello hello) override {
         const auto& kept = *on;
