@@ -14,7 +14,7 @@ using ferry::errc;
 
 TEST(error, every_code_has_a_name_of_its_own) {
     std::set<std::string_view> names;
-    const int count = static_cast<int>(errc::protocol_error) + 1;
+    const int count = static_cast<int>(errc::deadline_exceeded) + 1;
     for (int code = 0; code < count; ++code) {
         const auto name = to_string(static_cast<errc>(code));
         EXPECT_NE(name, "unknown") << code;
@@ -26,7 +26,7 @@ TEST(error, every_code_has_a_name_of_its_own) {
 
 TEST(error, a_value_that_is_no_code_is_unknown) {
     EXPECT_EQ(to_string(static_cast<errc>(-1)), "unknown");
-    EXPECT_EQ(to_string(static_cast<errc>(static_cast<int>(errc::protocol_error) + 1)), "unknown");
+    EXPECT_EQ(to_string(static_cast<errc>(static_cast<int>(errc::deadline_exceeded) + 1)), "unknown");
 }
 
 TEST(error, names_say_what_the_code_says) {

@@ -86,7 +86,7 @@ TEST(bounded_retry, copies_decide_alike) {
 
 // --- may_succeed_later ---------------------------------------------------------------------------------------------------
 
-constexpr auto last_errc = static_cast<int>(errc::protocol_error);
+constexpr auto last_errc = static_cast<int>(errc::deadline_exceeded);
 
 TEST(may_succeed_later, is_false_where_the_same_would_fail_again_or_someone_has_ended_it) {
     const std::set<errc> hopeful{

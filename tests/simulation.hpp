@@ -256,10 +256,10 @@ private:
             n.spool = c.chance(0.5);
             n.limits.streams = !all_poll && c.chance(0.9);
             n.limits.renew_leases = renew;
-            // A quarter of it is more than both ways take.
+            // An eighth of it is more than both ways take.
             const auto way = std::chrono::duration_cast<milliseconds>(delay_ + range_time_) + ms(1);
             n.keeps_connection = c.chance(0.5);
-            if (c.chance(0.6)) n.poll_within = way * c.between(10, c.chance(0.5) ? 50 : 500);
+            if (c.chance(0.6)) n.poll_within = way * c.between(20, c.chance(0.5) ? 50 : 500);
             n.limits.max_waiting_tasks = static_cast<std::size_t>(c.between(1, 6));
             n.limits.max_waiting_bytes = static_cast<std::uint64_t>(c.between(20, 400));
             n.limits.max_small_uploads = static_cast<std::size_t>(c.between(1, 4));

@@ -681,7 +681,6 @@ constexpr std::array status_table{
     status_row{errc::stream_broken, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::unconfirmed, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::idle_timeout, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
-    status_row{errc::deadline_exceeded, grpc::StatusCode::DEADLINE_EXCEEDED, errc::idle_timeout},
     status_row{errc::bad_chunk, grpc::StatusCode::INVALID_ARGUMENT, errc::protocol_error},
     status_row{errc::too_large, grpc::StatusCode::RESOURCE_EXHAUSTED, errc::too_large},
     status_row{errc::queue_full, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
@@ -700,8 +699,9 @@ constexpr std::array status_table{
     status_row{errc::cancelled, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::stopped, grpc::StatusCode::UNAVAILABLE, errc::connection_failed},
     status_row{errc::protocol_error, grpc::StatusCode::INVALID_ARGUMENT, errc::protocol_error},
+    status_row{errc::deadline_exceeded, grpc::StatusCode::DEADLINE_EXCEEDED, errc::idle_timeout},
 };
-static_assert(status_table.size() == static_cast<std::size_t>(errc::protocol_error) + 1, "a row for every errc");
+static_assert(status_table.size() == static_cast<std::size_t>(errc::deadline_exceeded) + 1, "a row for every errc");
 
 TEST(wire_status, tells_each_reason_and_its_text) {
     for (std::size_t i = 0; i < status_table.size(); ++i) {

@@ -8,7 +8,7 @@
 //
 // A poll carries one task, without being `leased` and `held`: it is `unconfirmed` until the node's next poll. That comes over
 // the same connection where the node has the task. Over another one, or where none comes, the delivery has failed. Some time
-// before a poll's deadline the core ends it, so that no task is on its way to a node that gives the poll up.
+// before a poll's deadline the core ends it: what is on its way to a node that just gives its poll up would be lost.
 //
 // Where several servers share the store, a core has two halves that meet in it alone: one owns the journals of nodes, and knows
 // no senders; the other one posts what its senders send, to any node's journal, and waits for the ends.

@@ -8,7 +8,8 @@
 
 namespace ferry {
 
-/// The reasons of ferry's failures. Misuse and set-up problems are thrown as `error`; the end of a delivery is a value.
+/// The reasons of ferry's failures. Misuse and set-up problems are thrown as `error`; the end of a delivery is a value. Stores
+/// keep them as numbers: a new one goes last.
 enum class errc {
     ok,                 ///< Nothing went wrong.
     not_started,        ///< The call needs a started server or client (the original's FB628).
@@ -22,7 +23,6 @@ enum class errc {
     stream_broken,      ///< The stream ended before all of it was carried.
     unconfirmed,        ///< All bytes went out, but the node never showed that it has them.
     idle_timeout,       ///< The transfer stood still for longer than the idle limit.
-    deadline_exceeded,  ///< The node's poll came near its deadline before all of the task was carried.
     bad_chunk,          ///< A chunk's size or iteration contradicts the ones before it.
     too_large,          ///< The payload is beyond a limit of the receiver or of the format.
     queue_full,         ///< A bound on queued work is reached.
@@ -41,6 +41,7 @@ enum class errc {
     cancelled,          ///< The delivery was withdrawn.
     stopped,            ///< The server or client was stopped.
     protocol_error,     ///< The peer broke the protocol.
+    deadline_exceeded,  ///< The node's poll came near its deadline before all of the task was carried.
 };
 
 /// The enumerator's name, for logs.
@@ -58,7 +59,6 @@ constexpr std::string_view to_string(errc code) noexcept {
         case errc::stream_broken: return "stream broken";
         case errc::unconfirmed: return "unconfirmed";
         case errc::idle_timeout: return "idle timeout";
-        case errc::deadline_exceeded: return "deadline exceeded";
         case errc::bad_chunk: return "bad chunk";
         case errc::too_large: return "too large";
         case errc::queue_full: return "queue full";
@@ -77,6 +77,7 @@ constexpr std::string_view to_string(errc code) noexcept {
         case errc::cancelled: return "cancelled";
         case errc::stopped: return "stopped";
         case errc::protocol_error: return "protocol error";
+        case errc::deadline_exceeded: return "deadline exceeded";
     }
     return "unknown";
 }

@@ -45,7 +45,7 @@ using upload_key = std::uint64_t;
 /// How a poll or a stream ended.
 enum class poll_end {
     well,         ///< status OK
-    deadline,     ///< its own deadline passed
+    deadline,     ///< its deadline passed, or is so near that the server ended it
     unreachable,  ///< the connection or the server failed: UNAVAILABLE, UNKNOWN, cancelled, a transport error
     corrupt,      ///< its chunks contradicted each other
     refused,      ///< the server will not have this node, at least for now: permission, identity, too many

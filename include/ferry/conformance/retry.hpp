@@ -66,7 +66,7 @@ protected:
                                    std::numeric_limits<int>::max()}) {
             for (const age since : {age(0), age(1), age(1ms), age(1s), age(299s), age(300s), age(301s), age(24h),
                                     age(24h * 365 * 10), age::max() - age(1), age::max()}) {
-                for (int code = 0; code <= static_cast<int>(errc::protocol_error); ++code) {
+                for (int code = 0; code <= static_cast<int>(errc::deadline_exceeded); ++code) {
                     out.push_back({attempts, since, static_cast<errc>(code)});
                 }
             }

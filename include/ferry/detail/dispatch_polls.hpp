@@ -3,7 +3,8 @@
 // That the node has it shows in its next poll over the same connection. All else is a failed delivery.
 //
 // A node that gives its poll up at the deadline polls again, too, and what was then on its way is lost. So a poll is ended here
-// some time before that: later than that, nothing is sent, and a next poll shows nothing.
+// some time before that. Where its last range is under way by then, or where the next poll comes only later, it remains open
+// what the node has: the task is sent again.
 #pragma once
 
 #include <ferry/chunk.hpp>
@@ -50,7 +51,7 @@ public:
     /// Starts on the head of a lane where a poll is free for it, the urgent lane first. A stop leaves no poll.
     template <class Sink>
     void pump(node& n, instant now, Sink& sink) {
-        if (n.current == call{} || n.session || n.carried || !n.owned || n.poll_ends <= now.steady) return;
+        if (n.current == call{} || n.session || n.carried || !n.owned || n.poll_rests <= now.steady) return;
         task* first = nullptr;
         for (auto& lane : n.lanes) {
             while (lane.head && lane.head->is_free() && lane.head->expires <= now.steady)
@@ -74,8 +75,8 @@ public:
     template <class Sink>
     void start(task& t, instant now, Sink& sink) {
         node& n = *t.owner;
-        const bool is_open = n.current != call{} && n.poll_ends > now.steady;
-        if (!is_open) return queue_.requeue(t, time_point::min(), sink);  // the poll went away
+        const bool is_open = n.current != call{} && n.poll_rests > now.steady;
+        if (!is_open) return queue_.requeue(t, time_point::min(), sink);  // the poll went away, or is about to
         t.state = task_state::sending;
         t.interrupted = false;
         ++t.record.attempts;
@@ -148,10 +149,13 @@ public:
     /// It is the node's current one.
     template <class Sink>
     void opened(node& n, time_point deadline, instant now, Sink& sink) {
-        n.poll_ends = deadline;
+        n.poll_rests = n.poll_ends = deadline;
         if (deadline == time_point::max()) return;
-        n.poll_ends -= std::min<duration>(std::max<duration>(deadline - now.steady, duration(0)) / 4, longest_margin);
-        nodes_.arm(n, n.poll_ends, sink);
+        const auto margin =
+            std::min<duration>(std::max<duration>(deadline - now.steady, duration(0)) / 4, longest_margin);
+        n.poll_rests -= margin;
+        n.poll_ends -= margin / 2;
+        nodes_.arm(n, n.poll_rests, sink);
     }
 
     /// Ends the current poll where its time has come. What it carries failed.
@@ -162,7 +166,7 @@ public:
         nodes_.release_parked(n, errc::deadline_exceeded, late_text, now, sink);
     }
 
-    /// A poll has come: over the same connection it shows that the node has what was carried to its end.
+    /// A poll has come: over the same connection, and in time, it shows that the node has what was carried to its end.
     template <class Sink>
     void poll_came(node& n, const std::string& connection, instant now, Sink& sink) {
         if (n.carried && n.carried->chunks.done()) {
@@ -170,7 +174,8 @@ public:
             const bool shows = connection == n.carried->connection && now.steady < n.carried->ends;
             confirmed = confirmed.value_or(false) || shows;
         } else if (task* t = unconfirmed(n)) {
-            confirm(*t, connection == t->carried_over, false, now, sink);
+            const bool late = now.steady >= n.poll_ends;  // it is still the one that has brought the task
+            confirm(*t, connection == t->carried_over && !late, late, now, sink);
         }
     }
 
@@ -222,8 +227,8 @@ private:
     /// When the current poll is to be ended here. One whose last range is under way ends with that.
     time_point end_of_poll(const node& n) const {
         if (n.current == call{} || n.session) return time_point::max();
-        const bool is_ending = n.carried && n.carried->on == n.current && n.carried->chunks.done();
-        return is_ending ? time_point::max() : n.poll_ends;
+        if (!n.carried || n.carried->on != n.current) return n.poll_rests;
+        return n.carried->chunks.done() ? time_point::max() : n.poll_ends;
     }
 
     static inline const std::string late_text = "the poll came near its deadline";

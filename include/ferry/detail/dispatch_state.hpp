@@ -181,7 +181,7 @@ struct dispatch_delivery {
     std::shared_ptr<const payload> content;
     chunk_cutter<Types::chunk_size::value> chunks;
     std::chrono::steady_clock::time_point last_progress;
-    std::chrono::steady_clock::time_point ends;  // as `dispatch_node::poll_ends`
+    std::chrono::steady_clock::time_point ends;  // `dispatch_node::poll_ends`
     dispatch_task<Types>* of;                    // null once the task has ended; the stream still goes on to its end
     chunk part{};
     std::uint64_t sent = 0;
@@ -297,7 +297,9 @@ struct dispatch_node {
     time_point wake = time_point::max();
     std::uint64_t wake_turn = 0;
     typename Types::call current{};  // the newest poll, or the stream
-    time_point poll_ends;            // where `current` is a poll: when it is ended here, some time before its deadline
+    // Of the newest poll, both some time before its deadline.
+    time_point poll_rests;  // nothing is begun over it any more
+    time_point poll_ends;   // nothing is sent over it any more, and no later poll shows what it has brought
     std::string connection;
     std::unique_ptr<dispatch_session<Types>> session;   // where `current` is a stream
     std::unique_ptr<dispatch_delivery<Types>> carried;  // perhaps by an older poll, which is just ending

@@ -14,6 +14,7 @@
 #include <ferry/detail/grpc_server_calls.hpp>
 #include <ferry/detail/message_log.hpp>
 #include <ferry/detail/random_seed.hpp>
+#include <ferry/detail/server_store.hpp>
 #include <ferry/detail/store_write.hpp>
 #include <ferry/dispatch.hpp>
 #include <ferry/identity.hpp>
@@ -26,10 +27,8 @@
 #include <concepts>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <exception>
 #include <functional>
-#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -122,16 +121,7 @@ public:
     /// `error{store_failed}` where it can't be had.
     bool recover([[maybe_unused]] std::chrono::steady_clock::time_point deadline) {
         if constexpr (lasting_agent_store<Store>) {
-            if (!known_.valid()) {  // a start that failed may be followed by another one
-                const auto told = std::make_shared<std::promise<store_status>>();
-                known_ = told->get_future().share();
-                ask_for_nodes(told);
-            }
-            const auto came = known_;
-            if (came.wait_until(deadline) != std::future_status::ready) return false;
-            if (const auto status = came.get(); status.code != errc::ok) {
-                throw error(errc::store_failed, "start: the store can't tell whom it knows: " + status.text);
-            }
+            if (!store_.recall(deadline, this->weak_from_this())) return false;
             return wait_until(deadline, [](const auto& core) { return core.has_recovered(); });
         }
         return true;
@@ -190,7 +180,7 @@ public:
         post_event(events::stop_forced{});
         uploads_.stop();
         alarm_.stop();
-        if constexpr (shared) leave();
+        store_.leave();
     }
 
     void stop_callbacks(std::chrono::steady_clock::time_point deadline) {
@@ -273,6 +263,17 @@ public:
 
     upload_guard& uploads() override { return uploads_; }
 
+    // --- what the store reports, and asks -------------------------------------------------------------------------------
+
+    template <class Event>
+    void post_event(Event&& event) {
+        run([&](auto& core, instant at, auto& to) { core.step(std::forward<Event>(event), at, to); });
+    }
+    std::optional<std::pair<epoch, seen_node>> owned_node(const std::string& id) const {
+        const std::lock_guard lock(mutex_);
+        return dispatch_.owned_node(id);
+    }
+
     // --- what handles want ----------------------------------------------------------------------------------------------
 
     bool enqueue(const std::string& strand, std::function<void()>& job) override {
@@ -283,7 +284,6 @@ public:
 
 private:
     static constexpr auto longest_wait = std::chrono::milliseconds(5);
-    static constexpr auto longest_leave = std::chrono::seconds(2);
     static constexpr bool shared = shared_agent_store<Store>;
 
     struct types {
@@ -296,6 +296,12 @@ private:
         static constexpr bool is_shared = shared;
     };
     using core_type = dispatch<types>;
+
+    template <class Effect>
+    static constexpr bool of_store = requires(server_store<Store, grpc_server_core>& store, Effect e,
+                                              std::weak_ptr<grpc_server_core> to) {
+        store.perform(std::move(e), to);
+    };
 
     struct flush {
         call on;
@@ -342,9 +348,9 @@ private:
         void operator()(Effect&& effect) {
             kept.push(std::forward<Effect>(effect));
         }
-        void operator()(effects::append_task e) { write_or_keep(server.store_, e, kept, completed); }
-        void operator()(effects::update_task e) { write_or_keep(server.store_, e, kept, completed); }
-        void operator()(effects::settle_task e) { write_or_keep(server.store_, e, kept, completed); }
+        void operator()(effects::append_task e) { write_or_keep(server.store_.model(), e, kept, completed); }
+        void operator()(effects::update_task e) { write_or_keep(server.store_.model(), e, kept, completed); }
+        void operator()(effects::settle_task e) { write_or_keep(server.store_.model(), e, kept, completed); }
         void operator()(effects::send_part<call> e) {
             e.call->queue(e.content, e.part, e.head);
             kept.push(flush{std::move(e.call)});
@@ -412,11 +418,6 @@ private:
         }
     };
 
-    template <class Event>
-    void post_event(Event&& event) {
-        run([&](auto& core, instant at, auto& to) { core.step(std::forward<Event>(event), at, to); });
-    }
-
     template <class Step>
     void run(Step&& step) {
         effect_buffer<later> kept;
@@ -447,67 +448,9 @@ private:
     void perform(const flush& e) { e.may_wait ? flush_soon(e.on) : e.on->flush(); }
     void perform(effects::end_poll<call> e) { e.call->finish(wire::to_status(e.reason, e.text)); }
     void perform(effects::answer_reply<std::shared_ptr<reply_source>> e) { e.call->answer(e.reason, e.text); }
-    void perform(effects::acquire_journal e) {
-        store_.acquire(e.node, [weak = this->weak_from_this(), node = e.node](acquired_journal journal) {
-            if (const auto self = weak.lock()) self->post_event(events::journal_acquired{node, std::move(journal)});
-        });
-    }
-    template <class Wish, class What>
-    void perform(const kept_write<Wish, What>& e) {
-        write_to(store_, e.wish(), stored(e.key));
-    }
-    void perform([[maybe_unused]] const effects::post_task& e) {
-        if constexpr (shared) write_to(store_, e, stored(e.key));
-    }
-    void perform([[maybe_unused]] const effects::withdraw_posted& e) {
-        if constexpr (shared) write_to(store_, e, stored(e.key));
-    }
-    void perform([[maybe_unused]] const effects::end_task& e) {
-        if constexpr (shared) write_to(store_, e, stored(e.key));
-    }
-    void perform([[maybe_unused]] effects::fetch_tasks e) {
-        if constexpr (shared) {
-            store_.fetch(e.node, e.owner, e.after, [weak = this->weak_from_this(), e](acquired_journal journal) {
-                const auto self = weak.lock();
-                if (self) self->post_event(events::tasks_fetched{e.node, e.owner, std::move(journal)});
-            });
-        }
-    }
-    void perform([[maybe_unused]] effects::fetch_ends e) {
-        if constexpr (shared) {
-            store_.ends(e.after, [weak = this->weak_from_this()](arrived_ends ends) {
-                if (const auto self = weak.lock()) self->post_event(events::ends_fetched{std::move(ends)});
-            });
-        }
-    }
-    void perform([[maybe_unused]] effects::acknowledge_end e) {
-        if constexpr (shared) {
-            store_.acknowledge(e.place, [weak = this->weak_from_this()](const store_status& status) {
-                const auto self = weak.lock();
-                if (!self || status.code == errc::ok) return;
-                self->log_.warn("the store could not note that an end was dealt with, which may come again: " +
-                                status.text);
-            });
-        }
-    }
-    /// One at a time, and the newest status: the last that others are told is the one that lasts.
-    void perform([[maybe_unused]] effects::announce_node e) {
-        if constexpr (shared) {
-            {
-                const std::lock_guard lock(announcing_mutex_);
-                to_announce_.push_back(std::move(e.what.id));
-                if (std::exchange(announcing_, true)) return;
-            }
-            while (const auto node = next_to_announce()) {
-                store_.announce(node->first, node->second,
-                                [weak = this->weak_from_this(), id = node->second.id](const store_status& status) {
-                                    const auto self = weak.lock();
-                                    if (self && status.code != errc::ok)
-                                        self->post_event(events::announcement_failed{id});
-                                });
-            }
-        }
-    }
+    template <class Effect>
+        requires of_store<Effect>
+    void perform(Effect e) { store_.perform(std::move(e), this->weak_from_this()); }
     void perform(const effects::warning& e) { log_.warn(e.text); }
     void perform(const debug_note& e) { log_.debug(e.text); }
     void perform(effects::wake_at e) { alarm_.at(e.when); }
@@ -544,56 +487,6 @@ private:
         post_event(events::reply_loaded<message_type>{key, std::move(reply), std::move(why), may_be_had_later});
     }
 
-    void ask_for_nodes([[maybe_unused]] std::shared_ptr<std::promise<store_status>> told) {
-        [[maybe_unused]] const auto weak = this->weak_from_this();
-        if constexpr (shared) {
-            listening_ = true;
-            const auto take = [weak](store_note note) {
-                const auto self = weak.lock();
-                if (self) to_event(std::move(note), [&](auto&& event) { self->post_event(std::move(event)); });
-            };
-            store_.listen(take, [weak, told](seen_nodes known) {
-                if (const auto self = weak.lock()) {
-                    for (auto& each : known.nodes) self->post_event(events::node_seen{std::move(each)});
-                    self->post_event(events::ends_waiting{});
-                }
-                told->set_value(std::move(known.status));
-            });
-        } else if constexpr (lasting_agent_store<Store>) {
-            store_.nodes([weak, told](known_nodes known) {
-                const auto self = weak.lock();
-                if (self && known.status.code == errc::ok) self->post_event(events::nodes_known{std::move(known.ids)});
-                told->set_value(std::move(known.status));
-            });
-        }
-    }
-
-    /// Others may have what was this server's. That is not waited for for ever: they get it in any case, later.
-    void leave() {
-        if constexpr (shared) {
-            if (!listening_.exchange(false)) return;
-            const auto left = std::make_shared<std::promise<void>>();
-            store_.leave([left](const store_status&) { left->set_value(); });
-            left->get_future().wait_for(longest_leave);
-        }
-    }
-
-    /// Nothing where there is none: then the next one begins anew.
-    std::optional<std::pair<epoch, seen_node>> next_to_announce() {
-        while (true) {
-            std::string id;
-            {
-                const std::lock_guard lock(announcing_mutex_);
-                announcing_ = !to_announce_.empty();
-                if (!announcing_) return std::nullopt;
-                id = std::move(to_announce_.front());
-                to_announce_.pop_front();
-            }
-            const std::lock_guard lock(mutex_);
-            if (auto node = dispatch_.owned_node(id)) return node;
-        }
-    }
-
     /// The event is posted when the last copy is gone, which must not be under the lock. Null without a key.
     template <class Event>
     std::shared_ptr<void> when_gone(Event event, task_key key) {
@@ -601,12 +494,6 @@ private:
         return {nullptr, [weak = this->weak_from_this(), event](void*) {
                     if (const auto self = weak.lock()) self->post_event(event);
                 }};
-    }
-
-    auto stored(task_key key) {
-        return [weak = this->weak_from_this(), key](store_status status) {
-            if (const auto self = weak.lock()) self->post_event(events::store_done{key, std::move(status)});
-        };
     }
 
     void decode_reply(const std::shared_ptr<reply_source>& from, const bytes& content) {
@@ -694,7 +581,7 @@ private:
     const server_options options_;
     const message_log log_;
     [[no_unique_address]] Serializer serializer_;
-    [[no_unique_address]] Store store_;
+    server_store<Store, grpc_server_core> store_;
     [[no_unique_address]] Identity identity_;
     mutable std::mutex mutex_;
     core_type dispatch_;
@@ -708,11 +595,6 @@ private:
     upload_guard uploads_;
     std::mutex waiting_mutex_;
     std::vector<std::weak_ptr<task_call>> waiting_;  // streams with something to say that may wait
-    std::mutex announcing_mutex_;
-    std::deque<std::string> to_announce_;  // nodes
-    bool announcing_ = false;
-    std::shared_future<store_status> known_;  // what the store knows of nodes
-    std::atomic<bool> listening_{false};
     alarm alarm_;
 };
 
