@@ -107,8 +107,7 @@ public:
             for (const auto& each : t->tickets) sink(effects::progressed<ticket>{each, t->record.content->size()});
             t->state = task_state::unconfirmed;
             t->carried_over = std::move(over->connection);
-            const bool late = now.steady >= over->ends;
-            if (over->confirmed || late) confirm(*t, over->confirmed.value_or(false), late, now, sink);
+            if (over->confirmed) confirm(*t, *over->confirmed, now, sink);
         }
     }
 
@@ -174,8 +173,8 @@ public:
             const bool shows = connection == n.carried->connection && now.steady < n.carried->ends;
             confirmed = confirmed.value_or(false) || shows;
         } else if (task* t = unconfirmed(n)) {
-            const bool late = now.steady >= n.poll_ends;  // it is still the one that has brought the task
-            confirm(*t, connection == t->carried_over && !late, late, now, sink);
+            // The poll that has brought it is still the newest.
+            confirm(*t, connection == t->carried_over && now.steady < n.poll_ends, now, sink);
         }
     }
 
@@ -219,9 +218,10 @@ private:
     }
 
     template <class Sink>
-    void confirm(task& t, bool has_it, bool late, instant now, Sink& sink) {
+    void confirm(task& t, bool has_it, instant now, Sink& sink) {
         if (has_it) return queue_.taken(t, sink);
-        queue_.failed(t, errc::unconfirmed, late ? late_text : "the node polled over another connection", now, sink);
+        queue_.failed(t, errc::unconfirmed, "the next poll came over another connection, or too late to show it", now,
+                      sink);
     }
 
     /// When the current poll is to be ended here. One whose last range is under way ends with that.
