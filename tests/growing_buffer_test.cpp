@@ -56,6 +56,15 @@ TEST(growing_buffer, begins_where_a_huge_page_does) {
     }
 }
 
+TEST(growing_buffer, begins_where_a_huge_page_does_where_it_is_only_wanted_yet) {
+    growing_buffer buffer;
+    ASSERT_TRUE(buffer.ensure(1, 20'000'000));
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % ferry::detail::huge_page, 0u);
+    const auto* const at = buffer.data();
+    ASSERT_TRUE(buffer.ensure(20'000'000, 0));
+    EXPECT_EQ(buffer.data(), at) << "what was only wanted is there by now";
+}
+
 TEST(growing_buffer, begins_a_cache_line_where_it_is_small) {
     for (const std::uint64_t size : {1u, 1000u, 100'000u}) {
         growing_buffer buffer;

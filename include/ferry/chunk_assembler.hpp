@@ -94,8 +94,9 @@ public:
         }
         auto* to = buffer_.data() + received_ + written_;
         written_ += data.size();
+        const auto most = computes_ ? cached_bytes : data.size();
         while (!data.empty()) {
-            const auto piece = data.first(std::min(data.size(), cached_bytes));
+            const auto piece = data.first(std::min(data.size(), most));
             std::memcpy(to, piece.data(), piece.size());
             if (computes_) running_crc_ = detail::crc32c(running_crc_, piece);
             to += piece.size();

@@ -78,7 +78,7 @@ public:
 private:
     bool grow(std::uint64_t to, std::uint64_t needed) noexcept {
         const bool is_large = to >= least_in_huge_pages, in_huge_pages = is_large && needed > small_part;
-        const auto boundary = static_cast<std::size_t>(in_huge_pages ? huge_page : cache_line);
+        const auto boundary = static_cast<std::size_t>(is_large ? huge_page : cache_line);
         const auto before = raw_ ? static_cast<std::size_t>(data_ - raw_) : boundary;
         if (to > most - before) return false;
         auto* moved = static_cast<std::uint8_t*>(std::realloc(raw_, before + static_cast<std::size_t>(to)));
