@@ -165,4 +165,142 @@ TEST(client_promises, every_uploads_final_status_is_read_and_a_failed_one_is_sen
     EXPECT_THAT(contents.all(), ElementsAre(whole, whole, whole));
 }
 
+/// Whether the client answers, from another thread, at the end of what it was to send.
+struct last_words {
+    explicit last_words(ferry::grpc_client& c) : client(c) {}
+    ~last_words() {
+        auto answer = std::async(std::launch::async, [&] { client.log("INFO", "it is free again"); });
+        if (answer.wait_for(5s) == std::future_status::timeout) ++unanswered;
+        ++gone;
+    }
+
+    static inline std::atomic<int> gone{0}, unanswered{0};
+    ferry::grpc_client& client;
+    const ferry::bytes data = some_bytes(4096);
+};
+
+TEST(client_promises, user_code_may_call_the_client_where_what_was_sent_is_destroyed_concurrent) {
+    server_and_node pair;
+    auto& node = *pair.node;
+    const auto message = [&] {
+        const auto owner = std::make_shared<last_words>(node);
+        return ferry::message{{"data", ferry::bytes::borrow({owner->data.data(), owner->data.size()}, owner)}};
+    };
+    EXPECT_EQ(node.send(message()).front().wait().kind, outcome_kind::taken);
+    EXPECT_TRUE(soon([] { return last_words::gone == 1; }));
+    pair.server.stop();
+    auto left = node.send(message()).front();
+    left.cancel();
+    EXPECT_EQ(left.wait().kind, outcome_kind::cancelled);
+    EXPECT_TRUE(soon([] { return last_words::gone == 2; }));
+    node.send(message());
+    node.stop(0ms);
+    EXPECT_TRUE(soon([] { return last_words::gone == 3; }));
+    node.send(message());
+    EXPECT_TRUE(soon([] { return last_words::gone == 4; }));
+    EXPECT_EQ(last_words::unanswered, 0);
+}
+
+TEST(client_promises, a_refusal_in_words_that_are_no_utf_8_costs_that_task_alone) {
+    server_and_node pair([](const ferry::task& task) {
+        if (task.message().contains("odd")) throw std::runtime_error("caf\xe9: no such file");
+        echo(task);
+    });
+    const auto odd = pair.server.send({{"odd", 1}}, "node").wait();
+    EXPECT_EQ(odd.kind, outcome_kind::refused);
+    EXPECT_NE(odd.text.find("caf?: no such file"), std::string::npos) << odd.text;
+    EXPECT_TRUE(pair.server.request({{"n", 1}}, "node").get());
+}
+
+TEST(client_promises, stop_calls_on_done_for_what_it_gives_up_concurrent) {
+    ferry::grpc_client node(quick_client("node", free_port()), echo);
+    node.start();
+    std::atomic<int> called{0};
+    for (int i = 0; i < 20; ++i) {
+        node.send(ferry::message{{"n", i}}).front().on_done([&](const ferry::outcome&) { ++called; });
+    }
+    node.stop(10ms);
+    EXPECT_EQ(called, 20);
+}
+
+TEST(client_promises, a_callback_may_stop_what_another_is_stopping_concurrent) {
+    std::promise<void> begun;
+    ferry::grpc_client* node = nullptr;
+    server_and_node pair([&](const ferry::task& task) {
+        begun.set_value();
+        soon([&] { return task.stop_token().stop_requested(); });
+        node->stop(patience);
+        node = nullptr;
+    });
+    node = pair.node.get();
+    pair.server.send({{"n", 1}}, "node");
+    begun.get_future().wait();
+    pair.node->stop(patience);
+    EXPECT_EQ(node, nullptr) << "it was waited for";
+}
+
+TEST(client_promises, any_patience_will_do_concurrent) {
+    std::promise<void> begun, release;
+    server_and_node pair([&](const ferry::task& task) {
+        begun.set_value();
+        release.get_future().wait();
+        EXPECT_TRUE(task.reply({{"n", 1}}).wait());
+    });
+    EXPECT_TRUE(pair.node->wait_connected(std::chrono::milliseconds::max()));
+    EXPECT_TRUE(pair.server.wait_for_nodes(1, std::chrono::milliseconds::max()));
+    const auto asked = pair.server.request({{"n", 1}}, "node");
+    begun.get_future().wait();
+    std::jthread later([&] {
+        soon([&] { return pair.server.get_node("node")->status != ferry::node_status::active; });
+        release.set_value();
+    });
+    pair.node->stop(std::chrono::milliseconds::max());
+    EXPECT_TRUE(asked.get()) << "what had begun came to its end";
+}
+
+TEST(client_promises, a_left_reply_that_is_given_up_is_reported) {
+    ferry_test::temporary_folder folder;
+    notes warnings;
+    auto dial = quick_client("node", free_port());
+    dial.spool = {folder.file("spool"), 1000};
+    dial.log = warnings.of(ferry::log_level::warning);
+    {
+        ferry::grpc_client node(dial, echo);
+        node.start();
+        EXPECT_EQ(node.send({{"data", some_bytes(100'000)}}).front().wait_for(0ms), std::nullopt);
+        node.stop();
+    }
+    EXPECT_EQ(warnings.holding("an earlier life"), 0);
+    dial.reply_age = 10ms;
+    ferry::grpc_client node(dial, echo);
+    node.start();
+    EXPECT_TRUE(
+        soon([&] { return warnings.holding("an earlier life of this node had left is given up: expired") == 1; }));
+}
+
+TEST(client_promises, a_reply_outlasts_a_server_that_has_no_room_for_it) {
+    auto options = quick_server();
+    options.inbound.max_bytes = 1 << 20;
+    plain_peer peer(options);
+    open_upload other(peer);
+    ASSERT_TRUE(other.write(100, 1, std::string(2 << 20, 'x')));  // and goes on for as long as it likes
+    ASSERT_TRUE(soon([&] { return peer.server.counts().inbound_bytes > 1 << 20; }));
+    auto dial = quick_client("node", peer.server.port());
+    dial.limits.idle_limit = 20ms;
+    ferry::basic_grpc_client<ferry::no_retry> node(dial, echo);
+    node.start();
+    const auto sent = node.send({{"data", some_bytes(9'000'000)}}).front();
+    EXPECT_FALSE(sent.wait_for(500ms)) << sent.wait().text;
+}
+
+TEST(client_promises, a_start_that_throws_has_begun_nothing) {
+    ferry::grpc_server server(quick_server());
+    server.start();
+    auto dial = quick_client("node", server.port());
+    dial.researchers.push_back({"localhost", 1, ferry::pinned_certificate{"/nowhere.pem"}});
+    ferry::grpc_client node(dial, echo);
+    EXPECT_EQ(thrown_by([&] { node.start(); }), errc::bad_credentials);
+    EXPECT_FALSE(server.wait_for_nodes(1, 200ms));
+}
+
 }  // namespace

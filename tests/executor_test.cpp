@@ -319,6 +319,27 @@ TEST_F(executor_bound, drops_the_oldest_and_counts) {
     EXPECT_THAT(ran.all(), ElementsAre("2", "3", "4"));
 }
 
+TEST_F(executor_bound, drops_the_oldest_beyond_its_bytes) {
+    const gate closed;
+    notes ran;
+    executor runs(1, report());
+    runs.post("s", closed.job());
+    closed.wait_for_job();
+    const auto post = [&](const std::string& name, std::size_t bytes) {
+        return runs.post_bounded("s", ran.adding(name), 9, bytes, 100);
+    };
+    EXPECT_EQ(post("a", 40), 0U);
+    EXPECT_EQ(post("b", 40), 0U);
+    EXPECT_EQ(post("c", 20), 0U) << "there is just room";
+    EXPECT_EQ(post("d", 50), 2U);
+    EXPECT_EQ(post("e", 500), 2U) << "one is always taken";
+    EXPECT_EQ(post("f", 1), 1U);
+    EXPECT_EQ(post("g", 99), 0U);
+    closed.open();
+    runs.stop(far());
+    EXPECT_THAT(ran.all(), ElementsAre("f", "g"));
+}
+
 TEST_F(executor_bound, never_drops_what_was_posted_without_one) {
     const gate closed;
     notes ran;

@@ -204,4 +204,38 @@ TEST_F(guarded, what_cant_be_checked_is_refused_at_the_start) {
     EXPECT_EQ(thrown_by([&] { careless.start(); }), ferry::errc::invalid_argument);
 }
 
+TEST(guarded_server, turns_a_strangers_upload_away_before_it_is_read) {
+    by_token server(server_options(), ferry::token_identity().allow("node-1", "secret"));
+    server.start();
+    const auto stub = stub_of(server.port());
+    open_upload upload(*stub);
+    upload.write(1'000'000, 1, std::string(1000, 'x'));
+    EXPECT_EQ(upload.wait_for_answer().error_code(), grpc::StatusCode::PERMISSION_DENIED);
+    EXPECT_EQ(server.counts().inbound_bytes, 0U);
+}
+
+TEST(guarded_server, logs_a_peers_words_in_one_line_of_bounded_length) {
+    log_lines log;
+    auto given = server_options();
+    given.log = std::ref(log);
+    by_token server(given, ferry::token_identity().allow("node-1", "secret"));
+    server.start();
+    const auto stub = stub_of(server.port());
+    for (const auto& id :
+         {std::string("x\nferry: warning: node good is DISCONNECTED\x1b[2J"), std::string(1000, 'n')}) {
+        plain_peer::open_call poll(*stub, id);
+        const auto how = poll.finish();
+        EXPECT_EQ(how.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+    }
+    const ferry::detail::message_log to(std::ref(log), false);
+    to.warn(std::string(1'000'000, 'x'));
+    server.stop();
+    ASSERT_TRUE(log.has("x?ferry: warning: node good is DISCONNECTED?[2J, which it may not"));
+    ASSERT_TRUE(log.has("xxx... (1000000 bytes)"));
+    for (const auto& line : log.all) {
+        EXPECT_EQ(line.find_first_of("\n\x1b"), std::string::npos);
+        EXPECT_LT(line.size(), 2200U);
+    }
+}
+
 }  // namespace

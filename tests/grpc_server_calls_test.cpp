@@ -120,6 +120,55 @@ TEST(grpc_server_calls, refuse_feedback_that_is_neither_log_nor_scalar) {
               StatusCode::INVALID_ARGUMENT);
 }
 
+TEST(grpc_server_calls, refuse_feedback_that_is_too_large_or_of_too_long_an_id) {
+    std::atomic<int> came{0};
+    auto options = server_options();
+    options.on_message = [&](const ferry::feedback&) { ++came; };
+    plain_peer peer(options);
+    const auto tell = [&](const std::string& node, std::size_t size) {
+        grpc::ClientContext context;
+        researcher::Empty nothing;
+        researcher::FeedbackMessage what;
+        what.mutable_log()->set_node_id(node);
+        what.mutable_log()->set_msg(std::string(size, 'x'));
+        return peer.stub->Feedback(&context, what, &nothing).error_code();
+    };
+    EXPECT_EQ(tell("node", 5'000'000), StatusCode::RESOURCE_EXHAUSTED);
+    EXPECT_EQ(tell(std::string(2000, 'n'), 1), StatusCode::INVALID_ARGUMENT);
+    EXPECT_EQ(tell("node", 4'000'000), StatusCode::OK);
+    peer.server.stop();
+    EXPECT_EQ(came, 1);
+}
+
+TEST(grpc_server_calls, refuse_a_poll_that_is_too_large) {
+    plain_peer peer;
+    grpc::ClientContext context;
+    researcher::TaskRequest request;
+    request.set_node("node");
+    request.set_protocol_version(std::string(100'000, '7'));
+    const auto reader = peer.stub->GetTaskUnary(&context, request);
+    EXPECT_EQ(reader->Finish().error_code(), StatusCode::INVALID_ARGUMENT);
+}
+
+/// What a hello has too much of.
+TEST(grpc_server_calls, refuse_a_stream_with_too_many_entries) {
+    plain_peer peer;
+    for (const bool replies : {false, true}) {
+        grpc::ClientContext context;
+        const auto stream = peer.stub->GetTask(&context);
+        researcher::TaskRequest request;
+        request.set_node("node");
+        for (std::uint64_t i = 0; i < 100'001; ++i) request.mutable_hello()->add_held()->set_task(i);
+        if (replies) {
+            request.mutable_hello()->clear_held();
+            request.mutable_hello()->set_window_tasks(1);
+            request.add_replies()->set_content("it has no number");
+        }
+        stream->Write(request);
+        EXPECT_EQ(stream->Finish().error_code(), StatusCode::INVALID_ARGUMENT) << replies;
+    }
+}
+
 TEST(grpc_server_calls, refuse_a_stream_whose_hello_names_no_node) {
     plain_peer peer;
     grpc::ClientContext context;
@@ -262,6 +311,38 @@ TEST(grpc_server_calls, tell_of_a_withdrawal_after_the_task_that_it_is_of) {
     std::sort(came.begin(), came.end());
     std::sort(withdrawn.begin(), withdrawn.end());
     EXPECT_EQ(came, withdrawn);
+}
+
+/// Else the answers to what it sends would take more and more memory.
+TEST(grpc_server_calls, read_no_more_of_a_node_that_reads_nothing) {
+    std::atomic<int> refused{0};
+    auto options = server_options();
+    options.log = [&](ferry::log_level, const std::string&) { ++refused; };  // each is one that can't be decoded
+    plain_peer peer(options);
+    plain_stream node(peer);
+    ASSERT_TRUE(node.welcomed);
+    researcher::TaskRequest request;
+    std::uint64_t number = 0;
+    std::atomic<bool> stands{false};
+    std::thread writer([&] {
+        for (int i = 0; i < 1000; ++i) {
+            request.clear_replies();
+            for (int each = 0; each < 100; ++each) request.add_replies()->set_reply(++number);
+            if (!node.call->Write(request)) break;
+        }
+        stands = true;
+    });
+    int before = -1;
+    while (before != refused && !stands) {  // it comes to a stop
+        before = refused;
+        std::this_thread::sleep_for(300ms);
+    }
+    EXPECT_LT(refused, 50'000);
+    EXPECT_FALSE(stands) << "all was read";
+    int answers = 0;
+    while (answers < 20'000) answers += node.read().answers_size();  // and goes on
+    node.context.TryCancel();
+    writer.join();
 }
 
 }  // namespace

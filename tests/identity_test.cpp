@@ -43,4 +43,23 @@ TEST(token_identity, believes_who_has_the_nodes_token) {
     EXPECT_FALSE(ferry::token_identity{}.admits("node-1", {"a", {}, "one"}));
 }
 
+TEST(certificate_identity, knows_who_has_a_certificate) {
+    EXPECT_TRUE(ferry::certificate_identity{}.knows({"a", {"node-1"}, ""}));
+    EXPECT_FALSE(ferry::certificate_identity{}.knows({"a", {}, "node-1"}));
+}
+
+TEST(token_identity, knows_every_token_in_use_and_no_other) {
+    auto tokens = ferry::token_identity().allow("node-1", "one").allow("node-2", "shared").allow("node-3", "shared");
+    tokens.allow("careless", "");
+    const auto known = [&](const std::string& token) { return tokens.knows({"a", {}, token}); };
+    EXPECT_TRUE(known("one"));
+    EXPECT_TRUE(known("shared"));
+    EXPECT_FALSE(known(""));
+    EXPECT_FALSE(known("on"));
+    tokens.allow("node-1", "new").allow("node-2", "new");
+    EXPECT_FALSE(known("one")) << "nobody has it any more";
+    EXPECT_TRUE(known("shared")) << "one has it still";
+    EXPECT_TRUE(known("new"));
+}
+
 }  // namespace

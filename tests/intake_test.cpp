@@ -666,7 +666,7 @@ TEST(intake_uploads, know_their_own_events_only) {
     w.start();
     w.submit(1, 11);
     const auto old = w.upload.at(1);
-    w.end_upload(1, errc::idle_timeout);
+    w.end_upload(1, errc::unconfirmed);
     w.said();
     for (const auto id : {old, std::uint64_t{0}, w.poll}) {
         w.step(in::upload_range_sent{id});
@@ -779,7 +779,7 @@ TEST(intake_uploads, that_the_server_chokes_on_leave_the_bulk_lane_to_others) {
 }
 
 TEST(intake_uploads, know_that_the_link_works_where_something_else_failed) {
-    for (const auto reason : {errc::idle_timeout, errc::refused}) {
+    for (const auto reason : {errc::unconfirmed, errc::refused}) {
         world w({}, policy{.max_resends = 9});
         w.start();
         w.submit(1);
@@ -883,7 +883,7 @@ TEST(intake_uploads, do_not_spin_while_polls_live_and_uploads_fail) {
 }
 
 TEST(intake_uploads, are_retried_as_the_policy_says_where_something_else_failed) {
-    for (const auto reason : {errc::idle_timeout, errc::unconfirmed, errc::source_failed, errc::store_failed}) {
+    for (const auto reason : {errc::unconfirmed, errc::source_failed, errc::store_failed}) {
         world w({}, policy{.max_resends = 2, .pause = 7s});
         w.start();
         w.submit(1);
@@ -914,7 +914,7 @@ TEST(intake_uploads, keep_their_place_when_they_are_sent_again_and_are_passed_by
     w.start();
     for (int i = 1; i <= 4; ++i) w.submit(i);
     w.said();
-    w.end_upload(1, errc::idle_timeout);
+    w.end_upload(1, errc::unconfirmed);
     EXPECT_EQ(w.said(), "send:2");
     w.pass(7s);
     EXPECT_EQ(w.said(), "");
@@ -955,10 +955,25 @@ TEST(intake_uploads, must_move) {
     w.submit(2);
     w.said();
     w.pass(60s);
-    EXPECT_EQ(w.said(), "cancel:2 send:2");
-    w.pass(60s);
-    EXPECT_EQ(w.said(), "cancel:2 ended:2:retries exhausted");
-    EXPECT_EQ(w.ends.at(2).reason, errc::idle_timeout);
+    EXPECT_EQ(w.said(), "cancel:2");
+    w.pause_until_something();
+    EXPECT_EQ(w.said(), "send:2");
+}
+
+TEST(intake_uploads, outlast_a_server_that_has_no_room_for_them) {
+    world w({}, policy{.max_resends = 1});
+    w.start();
+    w.submit(1);
+    w.said();
+    for (const auto whole : {500ms, 1000ms, 2000ms, 4000ms}) {
+        w.pass(60s);
+        EXPECT_EQ(w.said(), "cancel:1");
+        EXPECT_TRUE(within(w.pause_until_something(), whole));
+        EXPECT_EQ(w.said(), "send:1");
+    }
+    w.end_upload(1);
+    EXPECT_EQ(w.said(), "ended:1:taken");
+    EXPECT_EQ(w.ends.at(1).attempts, 1);
 }
 
 TEST(intake_uploads, expire_while_they_wait) {
@@ -990,14 +1005,16 @@ TEST(intake_uploads, expire_while_they_pause) {
     world w({}, policy{.max_resends = 9, .pause = 1h});
     w.start();
     w.submit(1, 1, 5s);
-    w.end_upload(1, errc::idle_timeout);
+    w.end_upload(1, errc::unconfirmed);
     EXPECT_EQ(w.pause_until_something(), 5s);
     EXPECT_EQ(w.said(), "ended:1:expired");
     EXPECT_EQ(w.ends.at(1).attempts, 1);
 }
 
 TEST(intake_uploads, expire_while_they_pause_after_they_stood_still) {
-    world w({}, policy{.max_resends = 9, .pause = 1h});
+    ferry::intake_limits limits;
+    limits.reconnect = {1h, 1, 1h};
+    world w(limits);
     w.start();
     w.submit(1, 1, 100s);
     w.said();
@@ -1060,7 +1077,7 @@ TEST(intake_uploads, may_have_limits_as_large_as_can_be) {
     w.submit(1, 1, milliseconds::max());
     w.submit(2, 1, milliseconds::max());
     w.log("a");
-    w.end_upload(2, errc::idle_timeout);
+    w.end_upload(2, errc::unconfirmed);
     w.said();
     w.pass(1000h);
     w.tick();
@@ -1598,7 +1615,8 @@ private:
                                 errc::idle_timeout,      errc::source_failed, errc::ok};
         const auto reason = reasons[below(9)];
         if (reason == errc::ok) return finish(id);
-        uploads_[moving_.at(id)].troubled |= reason == errc::node_unknown || reason == errc::stream_broken;
+        uploads_[moving_.at(id)].troubled |=
+            reason == errc::node_unknown || reason == errc::stream_broken || reason == errc::idle_timeout;
         release(id);
         step(in::upload_ended{id, reason, ""});
     }
@@ -1670,7 +1688,10 @@ private:
         }
         of.next = e.part.iteration;
     }
-    void take(out::cancel_upload e) { release(e.upload_id); }
+    void take(out::cancel_upload e) {
+        uploads_[moving_.at(e.upload_id)].troubled = true;  // it stood still, if it goes on at all
+        release(e.upload_id);
+    }
     void take(out::ended<types::ticket>& e) {
         auto& of = uploads_[static_cast<std::size_t>(*e.ticket)];
         EXPECT_TRUE(std::exchange(of.open, false)) << "ended twice";

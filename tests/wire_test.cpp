@@ -9,6 +9,8 @@
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -847,6 +849,53 @@ TEST(wire_feedback, a_log_line_of_another_make_comes_in_untouched) {
         ASSERT_TRUE(wire::from_proto(from, in));
         EXPECT_EQ(std::get<ferry::log_line>(in).message, text);
     }
+}
+
+/// Of this process so far, in bytes.
+std::uint64_t most_memory() {
+    rusage used{};
+    ::getrusage(RUSAGE_SELF, &used);
+    return static_cast<std::uint64_t>(used.ru_maxrss) * 1024;
+}
+
+TEST(wire_feedback, a_log_line_takes_no_more_memory_for_what_is_nested_in_it) {
+    if (ferry_test::sanitized) GTEST_SKIP() << "a sanitizer's malloc has memory of its own";
+    std::string deep = R"(["ferry",)" + std::string(4'000'000, '['), wide = R"({"name": "ferry")";
+    for (int i = 0; i < 200'000; ++i) wide += R"(, "k)" + std::to_string(i) + R"(": [1])";
+    wide += "}";
+    const auto before = most_memory();
+    for (const auto* text : {&deep, &wide}) {
+        researcher::FeedbackMessage from;
+        from.mutable_log()->set_msg(*text);
+        ferry::feedback in;
+        ASSERT_TRUE(wire::from_proto(from, in));
+        EXPECT_TRUE(std::get<ferry::log_line>(in).message == *text);
+    }
+    EXPECT_LT(most_memory() - before, 40'000'000U);
+}
+
+TEST(wire_feedback, a_flat_object_with_more_than_a_lines_texts_is_anothers) {
+    const std::string text =
+        R"({"asctime": "t", "node_id": "n", "name": "ferry", "level": "l", "message": "m", "x": {}})";
+    researcher::FeedbackMessage from;
+    from.mutable_log()->set_msg(text);
+    ferry::feedback in;
+    ASSERT_TRUE(wire::from_proto(from, in));
+    EXPECT_EQ(std::get<ferry::log_line>(in).message, text);
+}
+
+// --- texts ------------------------------------------------------------------------------------------------------------------
+
+TEST(wire_texts, are_mended_and_cut_on_their_way_to_a_peer) {
+    const auto status = wire::to_status(errc::decode_failed, "caf\xe9 " + std::string(5000, 'x'));
+    EXPECT_THAT(status.error_message(), HasSubstr("caf? xxx"));
+    EXPECT_LT(status.error_message().size(), 1100U);
+    researcher::Receipt receipt;
+    wire::to_proto(ferry::frames::receipt{1, ferry::frames::verdict::refused, "caf\xe9 \xc3\xa9"}, receipt);
+    EXPECT_EQ(receipt.text(), "caf? \xc3\xa9");
+    wire::to_proto(ferry::frames::receipt{1, ferry::frames::verdict::refused, std::string(1023, 'x') + "\xc3\xa9"},
+                   receipt);
+    EXPECT_EQ(receipt.text(), std::string(1023, 'x')) << "no half of a letter";
 }
 
 }  // namespace

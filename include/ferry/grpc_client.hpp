@@ -6,6 +6,7 @@
 #include <ferry/detail/grpc_callback_queue.hpp>
 #include <ferry/detail/grpc_client_link.hpp>
 #include <ferry/detail/policy_check.hpp>
+#include <ferry/detail/wake_ups.hpp>
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
 #include <ferry/policy.hpp>
@@ -63,6 +64,7 @@ public:
         if (links_.empty())
             throw error(errc::invalid_argument, "options.researchers is empty: give at least one address");
         keep_callback_queue();
+        for (const auto& each : links_) each->check();
         for (const auto& each : links_) each->start();
         started_ = true;
     }
@@ -70,12 +72,14 @@ public:
     /// Asks for no more tasks, runs those that have come and lets uploads end until the deadline, gives up the rest, and
     /// returns. All deliveries have ended then. May be called from a callback, and more than once.
     void stop(std::chrono::milliseconds within) {
-        const auto deadline = std::chrono::steady_clock::now() + within;
+        const auto deadline = later(std::chrono::steady_clock::now(), within);
+        if (stopped_.exchange(true) && callbacks_->is_inside())
+            return;  // another one is at it, and may wait for this callback
         const std::lock_guard lock(lifecycle_);
-        if (stopped_.exchange(true)) return;
+        if (std::exchange(ended_, true)) return;
         for (const auto& each : links_) each->begin_stop();
         for (const auto& each : links_) each->finish_stop(deadline);
-        callbacks_->stop(deadline);
+        callbacks_->stop(std::max(deadline, std::chrono::steady_clock::now() + std::chrono::seconds(1)));
     }
 
     /// The same with the deadline of the options.
@@ -84,7 +88,7 @@ public:
     /// Waits until each researcher has answered a poll: a ferry server does so at once, one of the original's with its first
     /// task. False where the time has passed before.
     bool wait_connected(std::chrono::milliseconds within) {
-        const auto deadline = std::chrono::steady_clock::now() + within;
+        const auto deadline = later(std::chrono::steady_clock::now(), within);
         return std::all_of(links_.begin(), links_.end(),
                            [&](const auto& each) { return each->wait_connected(deadline); });
     }
@@ -114,6 +118,7 @@ private:
     std::vector<std::shared_ptr<link>> links_;
     std::mutex lifecycle_;
     bool started_ = false;
+    bool ended_ = false;
     std::atomic<bool> stopped_{false};
 };
 

@@ -10,6 +10,7 @@
 #include <ferry/detail/grpc_server_core.hpp>
 #include <ferry/detail/policy_check.hpp>
 #include <ferry/detail/random_seed.hpp>
+#include <ferry/detail/wake_ups.hpp>
 #include <ferry/error.hpp>
 #include <ferry/growing_pause.hpp>
 #include <ferry/identity.hpp>
@@ -116,9 +117,11 @@ public:
     /// deliveries have ended then. May be called from a callback, and more than once. Where a connection has fallen silent
     /// in mid-transfer, gRPC holds it for up to `keepalive.answer_within` past the deadline.
     void stop(std::chrono::milliseconds within) {
-        const auto deadline = std::chrono::steady_clock::now() + within;
+        const auto deadline = later(std::chrono::steady_clock::now(), within);
+        if (stopped_.exchange(true) && core_->is_inside())
+            return;  // another one is at it, and may wait for this callback
         const std::lock_guard lock(lifecycle_);
-        if (stopped_.exchange(true)) return;
+        if (std::exchange(ended_, true)) return;
         if (service_) core_->drain(deadline);
         core_->force_stop();
         if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
@@ -134,14 +137,14 @@ public:
     /// Waits until so many nodes are not DISCONNECTED. False where the time has passed, or the server was stopped, before.
     bool wait_for_nodes(std::size_t number, std::chrono::milliseconds within) {
         check_started("wait_for_nodes");
-        return core_->wait_until(std::chrono::steady_clock::now() + within,
+        return core_->wait_until(later(std::chrono::steady_clock::now(), within),
                                  [&](const auto& known) { return known.reachable_nodes() >= number; });
     }
 
     /// The same for all of these nodes.
     bool wait_for_nodes(const std::vector<std::string>& ids, std::chrono::milliseconds within) {
         check_started("wait_for_nodes");
-        return core_->wait_until(std::chrono::steady_clock::now() + within, [&](const auto& known) {
+        return core_->wait_until(later(std::chrono::steady_clock::now(), within), [&](const auto& known) {
             return std::all_of(ids.begin(), ids.end(), [&](const std::string& id) {
                 const auto node = known.get_node(id);
                 return node && node->status != node_status::disconnected;
@@ -277,6 +280,7 @@ private:
     std::atomic<std::uint16_t> port_{0};
     std::atomic<bool> started_{false};
     std::atomic<bool> stopped_{false};
+    bool ended_ = false;
     bool mounted_ = false;
 };
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,11 @@ concept admits = requires(const P& p, const std::string& node, const peer_info& 
 };
 
 template <class P>
+concept knows = requires(const P& p, const peer_info& peer) {
+    { p.knows(peer) } -> std::same_as<bool>;
+};
+
+template <class P>
 concept needs_certificates = requires {
     { P::needs_certificates } -> std::convertible_to<bool>;
 };
@@ -43,6 +49,9 @@ concept needs_certificates = requires {
 /// |-------------------------|--------------------------------------------------------------------------------------|
 /// | `p.admits(node, peer)`  | true where the peer may speak for the node of this id                                |
 /// | `P::needs_certificates` | true where it looks at `certificate_names`: then `start` demands `client_roots`      |
+///
+/// One that has `p.knows(peer)` as well, false where the peer may speak for no node at all, is asked that before an upload is
+/// read: which node a reply speaks for is known only once all of it was decoded.
 ///
 /// `admits` is called once for each poll, each reply and each log or scalar, from several threads at once; it must not block
 /// or throw. A peer that it turns away, or throws at, is answered PERMISSION_DENIED.
@@ -62,6 +71,7 @@ struct certificate_identity {
     using policy_category = identity_tag;
     static constexpr bool needs_certificates = true;
 
+    bool knows(const peer_info& peer) const noexcept { return !peer.certificate_names.empty(); }
     bool admits(const std::string& node, const peer_info& peer) const noexcept {
         return std::find(peer.certificate_names.begin(), peer.certificate_names.end(), node) !=
                peer.certificate_names.end();
@@ -76,9 +86,15 @@ public:
 
     /// From now on the node is admitted by this token alone. Nobody is admitted without one.
     token_identity& allow(const std::string& node, std::string token) {
-        tokens_[node] = std::move(token);
+        auto& kept = tokens_[node];
+        if (const auto old = in_use_.find(kept); old != in_use_.end()) in_use_.erase(old);
+        if (!token.empty()) in_use_.insert(token);
+        kept = std::move(token);
         return *this;
     }
+
+    /// Looks the token up by its hash.
+    bool knows(const peer_info& peer) const noexcept { return in_use_.find(peer.token) != in_use_.end(); }
 
     bool admits(const std::string& node, const peer_info& peer) const noexcept {
         const auto found = tokens_.find(node);
@@ -94,7 +110,8 @@ private:
         return difference == 0;
     }
 
-    std::unordered_map<std::string, std::string> tokens_;
+    std::unordered_map<std::string, std::string> tokens_;  // by node
+    std::unordered_multiset<std::string> in_use_;          // the same tokens
 };
 
 }  // namespace ferry

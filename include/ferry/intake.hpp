@@ -207,8 +207,10 @@ public:
     template <class Sink>
     upload_key step(intake_events::reply_submitted<ticket> e, instant now, Sink&& sink) {
         if (drained_) {
-            sink(intake_effects::ended<ticket>{
-                std::move(e.ticket), {outcome_kind::stopped, errc::stopped, "the node has stopped", 0}, e.number});
+            sink(intake_effects::ended<ticket>{std::move(e.ticket),
+                                               {outcome_kind::stopped, errc::stopped, "the node has stopped", 0},
+                                               e.number,
+                                               std::move(e.content)});
             return 0;
         }
         const auto key = uploads_.submit(std::move(e), now.steady, sink);

@@ -308,6 +308,7 @@ struct ended {
     Ticket ticket;
     outcome how;
     std::uint64_t number;
+    std::shared_ptr<const payload> content;  // perhaps the last of it: a user's code may run where it goes
 };
 
 /// So many bytes of the upload have gone out in the attempt under way.

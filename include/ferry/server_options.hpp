@@ -98,6 +98,7 @@ struct server_options {
     std::chrono::milliseconds max_connection_age_grace = std::chrono::minutes(10);  ///< for what is under way then
     std::chrono::milliseconds task_age = std::chrono::hours(1);  ///< a task that is queued for longer expires
     std::size_t max_waiting_feedback = 10'000;                   ///< of one node; past it the oldest is dropped
+    std::size_t max_waiting_feedback_bytes = 64 * 1024 * 1024;   ///< of one node, likewise
     std::size_t callback_threads = 4;                            ///< for user code
     std::optional<thread_pool> callback_pool{};  ///< threads that are shared with others, in place of its own
     std::chrono::milliseconds stop_deadline = std::chrono::seconds(5);  ///< of `stop()`

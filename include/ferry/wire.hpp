@@ -8,6 +8,7 @@
 #include <ferry/researcher.pb.h>
 #include <ferry/chunk.hpp>
 #include <ferry/chunk_assembler.hpp>
+#include <ferry/detail/utf8.hpp>
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
 #include <ferry/payload.hpp>
@@ -37,6 +38,9 @@
 namespace ferry::wire {
 
 inline constexpr int max_grpc_message_bytes = 100 * 1024 * 1024;
+
+/// Of a status's text: it goes with the call's trailers, which a peer takes only so many bytes of.
+inline constexpr std::size_t max_status_bytes = 1024;
 inline constexpr const char* protocol_version = "7";
 inline constexpr const char* get_task_unary = "/researcher.ResearcherService/GetTaskUnary";
 inline constexpr const char* reply_task = "/researcher.ResearcherService/ReplyTask";
@@ -195,7 +199,8 @@ inline grpc::ByteBuffer empty_message() {
 /// one of these.
 inline grpc::Status to_status(errc reason, const std::string& text) {
     const auto as = [&](grpc::StatusCode code) {
-        return grpc::Status(code, std::string(to_string(reason)) + ": " + text);
+        return grpc::Status(code,
+                            std::string(to_string(reason)) + ": " + ferry::detail::utf8_text(text, max_status_bytes));
     };
     switch (reason) {
         case errc::ok: return grpc::Status::OK;
@@ -254,9 +259,17 @@ std::string to_log_text(const log_line& line) {
 template <class Json = nlohmann::json>
 std::string from_log_text(const std::string& text) {
     if (text.find("\"ferry\"") == std::string::npos) return text;
-    // nlohmann has compiled this very parser for its own literals already.
-    const auto all = Json::parse(text.data(), text.data() + text.size(), nullptr, false);
-    if (!all.is_object() || all.size() != 5) return text;
+    bool is_own = true;
+    int keys = 0;
+    // What is nested, or has other keys, is another make's, and takes no memory.
+    const auto look = [&](int depth, typename Json::parse_event_t event, const Json&) {
+        using is = typename Json::parse_event_t;
+        is_own &=
+            event != is::array_start && (event != is::object_start || depth == 0) && (event != is::key || ++keys <= 5);
+        return is_own;
+    };
+    const auto all = Json::parse(text.data(), text.data() + text.size(), look, false);
+    if (!is_own || !all.is_object() || all.size() != 5) return text;
     const auto name = all.find("name"), message = all.find("message");
     const bool own = name != all.end() && *name == "ferry" && message != all.end() && message->is_string();
     return own ? message->template get<std::string>() : text;
@@ -273,7 +286,7 @@ Proto to_proto(const feedback& from, const std::string& researcher_id) {
     if (const auto* line = std::get_if<log_line>(&from)) {
         auto& log = *out.mutable_log();
         log.set_node_id(line->node_id);
-        log.set_level(line->level);
+        log.set_level(ferry::detail::utf8_text(line->level, line->level.size()));
         log.set_msg(detail::to_log_text(*line));
         return out;
     }

@@ -25,6 +25,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -154,8 +155,11 @@ public:
     }
 
     void lease_renewed(node& n, const std::vector<std::uint64_t>& tasks, instant now) {
-        for (const auto id : tasks) {
-            if (task* t = outstanding(n, id); t && t->state == task_state::held) t->lease_end = lease_from(now);
+        const std::unordered_set<std::uint64_t> renewed(tasks.begin(), tasks.end());
+        for (lane& in : n.lanes) {
+            for (task* t = in.head; t && t->outstanding; t = t->next) {
+                if (t->state == task_state::held && renewed.contains(t->record.id)) t->lease_end = lease_from(now);
+            }
         }
     }
 

@@ -11,6 +11,7 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -30,11 +31,13 @@ public:
     struct item {
         Job work;
         bool droppable;
+        std::size_t bytes;
     };
     struct strand {
         std::list<item> items;
         bool running = false;
         std::size_t droppable = 0;
+        std::size_t droppable_bytes = 0;
     };
     using strands = std::unordered_map<std::string, strand>;
 
@@ -96,6 +99,13 @@ public:
     /// Without the mutex.
     void wake() {
         if (wake_owed_ && wake_owed_.exchange(false)) work_.notify_one();
+    }
+
+    /// It is about to leave its strand.
+    static void forget_droppable(strand& from, const item& what) {
+        if (!what.droppable) return;
+        --from.droppable;
+        from.droppable_bytes -= what.bytes;
     }
 
     /// With the mutex held: none of its strands will run.
@@ -161,7 +171,7 @@ private:
         strand& s = which->second;
         std::list<item> job;
         job.splice(job.begin(), s.items, s.items.begin());
-        if (job.front().droppable) --s.droppable;
+        forget_droppable(s, job.front());
         s.running = true;
         --of->ready;
         ++of->running;
@@ -236,13 +246,15 @@ public:
 
     /// The same, but a thread that sleeps is not woken before `wake`: under a lock that the job will want, it would wake to wait.
     /// After `stop` the job is left to the caller. The executor has to outlive both calls.
-    bool enqueue(const std::string& strand, job& work) { return add(strand, work, 0).has_value(); }
+    bool enqueue(const std::string& strand, job& work) { return add(strand, work, {}).has_value(); }
     void wake() { workers_->wake(); }
 
-    /// As `post`, but at most `bound` such jobs wait in a strand: past it the oldest of them is dropped. Returns how many were.
-    std::size_t post_bounded(const std::string& strand, job work, std::size_t bound) {
+    /// As `post`, but at most `bound` such jobs wait in a strand, which hold at most `max_bytes`, or one of them: past it the
+    /// oldest are dropped. Returns how many were.
+    std::size_t post_bounded(const std::string& strand, job work, std::size_t bound, std::size_t bytes = 0,
+                             std::size_t max_bytes = std::numeric_limits<std::size_t>::max()) {
         const auto threads = workers_;
-        const auto dropped = add(strand, work, bound).value_or(0);
+        const auto dropped = add(strand, work, {bound, bytes, max_bytes}).value_or(0);
         threads->wake();
         return dropped;
     }
@@ -273,10 +285,23 @@ public:
 private:
     using share = typename workers::share;
 
+    /// How a job may be dropped, or no bound.
+    struct room {
+        std::size_t bound = 0;
+        std::size_t bytes = 0;  // of this job
+        std::size_t max_bytes = 0;
+
+        template <class Strand>
+        bool exceeded(const Strand& by) const {
+            return by.droppable > 0 && (by.droppable >= bound || by.droppable_bytes + bytes > max_bytes);
+        }
+    };
+
     /// How many jobs were dropped for it; nothing where it was not taken.
-    std::optional<std::size_t> add(const std::string& name, job& work, std::size_t bound) {
+    std::optional<std::size_t> add(const std::string& name, job& work, const room& in) {
         std::list<typename workers::item> added, oldest;  // made and destroyed without the lock
-        added.push_back({std::move(work), bound > 0});
+        const bool droppable = in.bound > 0;
+        added.push_back({std::move(work), droppable, in.bytes});
         {
             const std::lock_guard lock(workers_->mutex());
             if (share_->stopped) {
@@ -287,13 +312,16 @@ private:
             auto& s = strand.second;
             const bool idle_until_now = !s.running && s.items.empty();
             if (idle_until_now) workers_->push(share_, strand);
-            if (bound > 0 && s.droppable >= bound) {
-                oldest.splice(oldest.begin(), s.items,
-                              std::find_if(s.items.begin(), s.items.end(), [](const auto& i) { return i.droppable; }));
-                --s.droppable;
+            while (droppable && in.exceeded(s)) {
+                const auto next =
+                    std::find_if(s.items.begin(), s.items.end(), [](const auto& i) { return i.droppable; });
+                workers::forget_droppable(s, *next);
+                oldest.splice(oldest.end(), s.items, next);
             }
             s.items.splice(s.items.end(), added);
-            if (bound > 0) ++s.droppable;
+            if (!droppable) return 0;
+            ++s.droppable;
+            s.droppable_bytes += in.bytes;
         }
         return oldest.size();
     }

@@ -232,10 +232,12 @@ private:
     }
 
     void OnWriteDone(bool ok) override {
+        grpc::ByteBuffer sent;  // goes without the lock: users' code may run then
         {
             const std::lock_guard lock(mutex_);
-            out_.Clear();
+            sent.Swap(&out_);
         }
+        sent.Clear();
         if (ok) return host_->upload_range_sent(id_);
         let_go();
     }

@@ -17,6 +17,7 @@
 #include <ferry/detail/message_log.hpp>
 #include <ferry/detail/node_spool.hpp>
 #include <ferry/detail/random_seed.hpp>
+#include <ferry/detail/wake_ups.hpp>
 #include <ferry/intake.hpp>
 #include <ferry/message.hpp>
 #include <ferry/task.hpp>
@@ -67,9 +68,11 @@ public:
 
     ~grpc_client_link() override { alarm_.stop(); }
 
-    /// Throws `error` where the trust or the spool folder can't be used; a server that can't be reached is no error.
+    /// Throws `error` where the trust can't be used.
+    void check() { connection_.check(); }
+
+    /// Throws `error` where the spool folder can't be used; a server that can't be reached is no error.
     void start() {
-        connection_.check();
         if (spools()) open_spool();
         post_event(intake_events::started{});
     }
@@ -245,6 +248,9 @@ private:
         arrived_task work;
     };
     struct tidy_spool {};
+    struct left_reply_ended {
+        outcome how;
+    };
     struct open_upload {
         std::shared_ptr<reply_upload> call;
         std::uint64_t id;
@@ -269,14 +275,15 @@ private:
     };
     using later =
         std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, open_stream, cancel<task_stream>, flush,
-                     flush_soon, run_task, intake_effects::forget_task, tidy_spool, open_upload, send_range,
-                     cancel<reply_upload>, send_feedback_call, cancel<feedback_call>, ended, intake_effects::warning,
-                     intake_effects::wake_at, debug_note>;
+                     flush_soon, run_task, intake_effects::forget_task, tidy_spool, left_reply_ended, open_upload,
+                     send_range, cancel<reply_upload>, send_feedback_call, cancel<feedback_call>, ended,
+                     intake_effects::warning, intake_effects::wake_at, debug_note>;
 
     struct sink {
         grpc_client_link& link;
         effect_buffer<later>& kept;
-        std::vector<std::shared_ptr<task_run>>& stopped;  // the user's functions run in their tokens
+        std::vector<std::shared_ptr<task_run>>& stopped;    // the user's functions run in their tokens
+        std::vector<std::shared_ptr<const payload>>& sent;  // and where these go
 
         template <class Effect>
         void operator()(Effect&& effect) {
@@ -373,7 +380,8 @@ private:
             if (e.how.kind != outcome_kind::stopped && link.spools() && link.spool_.forget_reply(e.number)) {
                 kept.push(tidy_spool{});
             }
-            if (!e.ticket) return;
+            sent.push_back(std::move(e.content));
+            if (!e.ticket) return kept.push(left_reply_ended{std::move(e.how)});
             kept.push(ended(e.ticket));
             e.ticket->end(std::move(e.how), std::nullopt);
         }
@@ -399,8 +407,9 @@ private:
     void run(Step&& step) {
         effect_buffer<later> kept;
         std::vector<std::shared_ptr<task_run>> stopped;
+        std::vector<std::shared_ptr<const payload>> sent;
         {
-            sink effects{*this, kept, stopped};
+            sink effects{*this, kept, stopped, sent};
             const std::lock_guard lock(mutex_);
             step(intake_, effects);
             if (stop_.stop_requested()) changed_.notify_all();
@@ -458,7 +467,7 @@ private:
         with_channels(
             [this, e](channels& over) {
                 e.call->open(over.polls, options_->node_id, Serializer::name,
-                             std::chrono::system_clock::now() + options_->poll_deadline);
+                             detail::later(std::chrono::system_clock::now(), options_->poll_deadline));
             },
             [this, id = e.id](std::string why) {
                 post_event(intake_events::poll_ended{id, poll_end::unreachable, std::move(why)});
@@ -474,7 +483,8 @@ private:
     void perform(send_feedback_call e) {
         with_channels(
             [this, e](channels& over) {
-                e.call->open(over.polls, *e.content, std::chrono::system_clock::now() + options_->limits.idle_limit);
+                e.call->open(over.polls, *e.content,
+                             detail::later(std::chrono::system_clock::now(), options_->limits.idle_limit));
             },
             [this, id = e.id](std::string why) {
                 post_event(intake_events::feedback_ended{id, errc::connection_failed, std::move(why)});
@@ -560,6 +570,11 @@ private:
     }
 
     void perform(ended) {}  // it tells as it goes
+    void perform(const left_reply_ended& e) {
+        if (e.how.kind == outcome_kind::taken || e.how.kind == outcome_kind::stopped) return;
+        log_.warn(researcher() + ": a reply that an earlier life of this node had left is given up: " +
+                  std::string(to_string(e.how.kind)) + ": " + e.how.text);
+    }
     void perform(const intake_effects::warning& e) { log_.warn(researcher() + ": " + e.text); }
     void perform(intake_effects::wake_at e) { alarm_.at(e.when); }
     void perform(const debug_note& e) { log_.debug(e.text); }

@@ -5,6 +5,7 @@
 
 #include <ferry/researcher.pb.h>
 #include <ferry/chunk.hpp>
+#include <ferry/detail/utf8.hpp>
 #include <ferry/error.hpp>
 #include <ferry/frames.hpp>
 #include <ferry/payload.hpp>
@@ -229,7 +230,7 @@ template <class Receipt>
 void to_proto(const frames::receipt& from, Receipt& to) {
     to.set_task(from.task);
     to.set_verdict(static_cast<decltype(to.verdict())>(from.what));
-    if (!from.text.empty()) to.set_text(from.text);
+    if (!from.text.empty()) to.set_text(ferry::detail::utf8_text(from.text, max_status_bytes));
     to.set_pause_ms(static_cast<std::uint32_t>(
         std::clamp<std::int64_t>(from.pause.count(), 0, std::numeric_limits<std::uint32_t>::max())));
 }

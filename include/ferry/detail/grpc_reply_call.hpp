@@ -165,6 +165,8 @@ class reply_call_host {
 public:
     virtual ~reply_call_host() = default;
     virtual upload_guard& uploads() = 0;
+    /// False where the peer may speak for no node.
+    virtual bool knows(const peer_info&) const { return true; }
     virtual void reply_received(std::shared_ptr<reply_source> from, bytes content) = 0;
     /// It never became whole. A Python node doesn't read why: this is all that tells.
     virtual void reply_refused(const std::string& why) = 0;

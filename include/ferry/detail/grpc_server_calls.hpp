@@ -171,7 +171,7 @@ public:
     grpc::ServerWriteReactor<grpc::ByteBuffer>* GetTaskUnary(grpc::CallbackServerContext* context,
                                                              const grpc::ByteBuffer* request) override {
         researcher::TaskRequest asked;
-        const bool valid = wire::parse(*request, asked);
+        const bool valid = request->Length() <= max_poll_bytes && wire::parse(*request, asked);
         let_go(*request);
         const auto call = std::make_shared<basic_poll_call<Host>>(host_, asked.node());
         if (!valid || asked.node().empty() || asked.node().size() > max_node_id_bytes) {
@@ -192,6 +192,8 @@ public:
             std::make_shared<basic_reply_call<reply_call_host>>(host_, host_->peer_of(*context), context, response);
         if (const auto other = format_.problem(*context, "the node at " + context->peer()); !other.empty()) {
             call->refuse(wire::to_status(errc::protocol_error, other));
+        } else if (!host_->knows(call->peer())) {
+            call->refuse(wire::to_status(errc::not_permitted, "this peer may speak for no node"));
         } else {
             call->open();
         }
@@ -201,19 +203,29 @@ public:
     grpc::ServerUnaryReactor* Feedback(grpc::CallbackServerContext* context, const researcher::FeedbackMessage* request,
                                        researcher::Empty*) override {
         auto* reactor = context->DefaultReactor();
-        feedback from;
-        if (!wire::from_proto(*request, from)) {
-            reactor->Finish(wire::to_status(errc::protocol_error, "feedback must be a log or a scalar"));
-        } else if (!host_->admits(node_of(from), host_->peer_of(*context))) {
-            reactor->Finish(wire::to_status(errc::not_permitted, "this peer may not speak for node " + node_of(from)));
-        } else {
-            host_->feedback_received(std::move(from), request->ByteSizeLong());
-            reactor->Finish(grpc::Status::OK);
-        }
+        reactor->Finish(take(*context, *request));
         return reactor;
     }
 
 private:
+    static constexpr std::size_t max_poll_bytes = 64 * 1024;
+    static constexpr std::size_t max_feedback_bytes = 4 * 1024 * 1024;
+
+    grpc::Status take(const grpc::CallbackServerContext& context, const researcher::FeedbackMessage& request) {
+        const auto bytes = request.ByteSizeLong();
+        const auto& node = request.has_log() ? request.log().node_id() : request.scalar().node_id();
+        if (bytes > max_feedback_bytes) return wire::to_status(errc::too_large, "feedback has at most 4 MiB");
+        if (node.size() > max_node_id_bytes)
+            return wire::to_status(errc::protocol_error, "a node's id has at most 1024 bytes");
+        if (!request.has_log() && !request.has_scalar())
+            return wire::to_status(errc::protocol_error, "feedback must be a log or a scalar");
+        if (!host_->admits(node, host_->peer_of(context)))
+            return wire::to_status(errc::not_permitted, "this peer may not speak for node " + node);
+        feedback from;
+        if (wire::from_proto(request, from)) host_->feedback_received(std::move(from), bytes);
+        return grpc::Status::OK;
+    }
+
     /// Else gRPC keeps it for as long as the poll is open, and with it all that was read from the connection along with it.
     static void let_go(const grpc::ByteBuffer& request) { const_cast<grpc::ByteBuffer&>(request).Clear(); }
 

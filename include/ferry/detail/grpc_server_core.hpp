@@ -183,6 +183,9 @@ public:
         store_.leave();
     }
 
+    /// In one of its callbacks.
+    bool is_inside() const { return executor_.is_inside(); }
+
     void stop_callbacks(std::chrono::steady_clock::time_point deadline) {
         decoders_.stop(deadline);
         executor_.stop(deadline);
@@ -193,6 +196,18 @@ public:
     peer_info peer_of(const grpc::CallbackServerContext& context) const override {
         if constexpr (std::same_as<Identity, open_identity>) return {};  // which doesn't look at it
         return detail::peer_of(context);
+    }
+    bool knows(const peer_info& peer) const override {
+        if constexpr (provides::knows<Identity>) {
+            try {
+                if (identity_.knows(peer)) return true;
+            } catch (...) {
+            }
+            log_.warn("a peer at " + peer.address + " may speak for no node: its upload is turned away");
+            return false;
+        } else {
+            return true;
+        }
     }
     /// An identity that throws admits nobody.
     bool admits(const std::string& node, const peer_info& peer) const override {
@@ -255,7 +270,7 @@ public:
         if (!options_.on_message) return;
         const auto dropped = executor_.post_bounded(
             node, [self = this->shared_from_this(), from = std::move(from)] { self->options_.on_message(from); },
-            options_.max_waiting_feedback);
+            options_.max_waiting_feedback, bytes, options_.max_waiting_feedback_bytes);
         dropped_feedback_ += dropped;
         if (dropped > 0)
             log_.warn("node " + node + ": feedback comes faster than on_message takes it; the oldest was dropped");

@@ -21,6 +21,7 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -117,6 +118,7 @@ public:
         const std::lock_guard lock(mutex_);
         if (over_) return;
         welcomed_ |= what.has_welcome();
+        unsaid_ += static_cast<std::size_t>(what.withdrawn_size());
         if (told_.empty() || (what.withdrawn_size() > 0 && !told_.back().tasks.empty())) told_.emplace_back();
         told_.back().rest.MergeFrom(what);
     }
@@ -126,6 +128,7 @@ public:
         if (over_) return;
         if (told_.empty()) told_.emplace_back();
         wire::to_proto(what, *told_.back().rest.add_answers());
+        ++unsaid_;
     }
 
     /// A content that is not in memory is read first.
@@ -179,6 +182,8 @@ public:
 
 private:
     static constexpr std::size_t max_replies = 256;  // being dealt with; past it nothing is read
+    static constexpr std::size_t max_unsaid = 1024;  // answers and withdrawals that a node doesn't take; likewise
+    static constexpr int max_entries = 100'000;      // of each kind, in one message of a node's
     static constexpr int max_waiting_answers = 8;
     static constexpr std::size_t max_told_bytes = 64 * 1024;  // of tasks in one message, before the last one
 
@@ -227,7 +232,7 @@ private:
 
     /// Under the mutex. Not while what came last is still being reported.
     void read_next() {
-        if (over_ || replies_ >= max_replies || std::exchange(reads_, true)) return;
+        if (over_ || replies_ >= max_replies || unsaid_ >= max_unsaid || std::exchange(reads_, true)) return;
         StartRead(&in_);
     }
 
@@ -237,6 +242,8 @@ private:
         if (welcomed_ && !broken_ && !told_.empty()) {
             wire::serialize(out_, told_.front().rest, told_.front().tasks);
             tasks_sent_ = std::move(told_.front().tasks);
+            unsaid_ -=
+                static_cast<std::size_t>(told_.front().rest.answers_size() + told_.front().rest.withdrawn_size());
             told_.pop_front();
         } else if (over_) {
             return end();
@@ -272,6 +279,7 @@ private:
         const bool was_range = std::exchange(writes_range_, false);
         broken_ |= !ok;
         if (ok || over_) write_next();
+        if (opened_) read_next();
         lock.unlock();
         if (!ok) {
             self->host_->poll_broken(self, errc::stream_broken, "the node's stream broke off");
@@ -312,6 +320,10 @@ private:
                                    "a stream begins with a hello, and names its node by at most 1024 bytes"));
             return false;
         }
+        if (const auto wrong = fault_of(request); !wrong.empty()) {
+            finish(wire::to_status(errc::protocol_error, wrong));
+            return false;
+        }
         if (!host_->admits(request.node(), peer_)) {
             finish(wire::to_status(errc::not_permitted, "this peer may not poll as node " + request.node()));
             return false;
@@ -330,16 +342,25 @@ private:
     }
 
     bool hear(const std::shared_ptr<basic_stream_call>& self, const researcher::TaskRequest& request) {
-        for (const auto& each : request.replies()) {
-            if (each.content().size() > frames::max_reply_bytes || each.reply() == 0) {
-                break_off(errc::protocol_error, "a reply over a stream has at most 64 KiB, and a number");
-                return false;
-            }
+        if (const auto wrong = fault_of(request); !wrong.empty()) {
+            break_off(errc::protocol_error, wrong);
+            return false;
         }
         if (request.in_progress_size() > 0) {
             host_->lease_renewed(self, {request.in_progress().begin(), request.in_progress().end()});
         }
         return true;
+    }
+
+    static std::string fault_of(const researcher::TaskRequest& request) {
+        for (const auto& each : request.replies()) {
+            if (each.content().size() > frames::max_reply_bytes || each.reply() == 0)
+                return "a reply over a stream has at most 64 KiB, and a number";
+        }
+        const auto& hello = request.hello();
+        const int most = std::max({request.replies_size(), request.receipts_size(), request.in_progress_size(),
+                                   hello.held_size(), hello.receipts_size()});
+        return most > max_entries ? "a message over a stream has at most 100,000 entries of a kind" : std::string();
     }
 
     void close(std::string why) {
@@ -393,7 +414,8 @@ private:
     std::shared_ptr<const payload> being_sent_;
     std::vector<wire::whole_task> tasks_sent_;  // written, and to be let go of without the mutex
     std::size_t replies_ = 0;
-    bool reads_ = false;  // or reports what was read
+    std::size_t unsaid_ = 0;  // answers and withdrawals in `told_`
+    bool reads_ = false;      // or reports what was read
 };
 
 }  // namespace ferry::detail

@@ -2,11 +2,13 @@
 // What a server or a node logs: warnings, and in debug one line for each message in or out.
 #pragma once
 
+#include <ferry/detail/utf8.hpp>
 #include <ferry/feedback.hpp>
 #include <ferry/message.hpp>
 #include <ferry/server_options.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -53,13 +55,26 @@ public:
     }
 
 private:
+    static constexpr std::size_t max_line_bytes = 2048;
+
     /// What the user's function throws is dropped: whatever is to be done after a line is done all the same.
     void say(log_level level, const std::string& text) const noexcept {
         if (!log_) return;
         try {
-            log_(level, text);
+            log_(level, one_line(text));
         } catch (...) {
         }
+    }
+
+    /// A line has words of a peer's in it, which must not look like another line, nor steer a terminal.
+    static std::string one_line(const std::string& text) {
+        auto line = utf8_text(text, max_line_bytes);
+        for (char& each : line) {
+            const auto code = static_cast<unsigned char>(each);
+            if (code < 0x20 || code == 0x7f) each = '?';
+        }
+        if (text.size() > max_line_bytes) line += "... (" + std::to_string(text.size()) + " bytes)";
+        return line;
     }
 
     std::function<void(log_level, const std::string&)> log_;

@@ -83,7 +83,8 @@ public:
     template <class Sink>
     upload_key submit(intake_events::reply_submitted<ticket> e, steady_time now, Sink& sink) {
         const auto refuse = [&](outcome_kind kind, errc reason, std::string text) {
-            sink(intake_effects::ended<ticket>{std::move(e.ticket), {kind, reason, std::move(text), 0}, e.number});
+            sink(intake_effects::ended<ticket>{
+                std::move(e.ticket), {kind, reason, std::move(text), 0}, e.number, std::move(e.content)});
             return upload_key{0};
         };
         const auto size = e.content->size();
@@ -302,7 +303,8 @@ private:
             held_.lost(limits_.reconnect, random_, now);
             return look_after(u, now, sink);
         }
-        if (server_trouble(reason)) {  // costs this one its place, and no other anything
+        // These cost this one its place, and no other anything. A server that has no room reads no further for a while.
+        if (server_trouble(reason) || reason == errc::idle_timeout) {
             --u.attempts;
             u.not_before = now + random_.part_of(limits_.reconnect, ++u.troubles);
             return look_after(u, now, sink);
@@ -330,7 +332,8 @@ private:
         if (u.wake != steady_time::max()) timers_.erase({u.wake, u.key});
         u.in->ready.erase(u.key);
         bytes_ -= u.content->size();
-        sink(intake_effects::ended<ticket>{std::move(u.of), {kind, reason, std::move(text), u.attempts}, u.number});
+        sink(intake_effects::ended<ticket>{
+            std::move(u.of), {kind, reason, std::move(text), u.attempts}, u.number, std::move(u.content)});
         uploads_.erase(uploads_.find(u.key));
     }
 

@@ -1,7 +1,8 @@
 // layer 1
-// UTF-8, to check and to write.
+// UTF-8, to check, to mend and to write.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -26,6 +27,19 @@ inline std::size_t utf8_sequence(std::string_view at) noexcept {
         return first == 0xf4 && byte(1) >= 0x90 ? 0 : 4;
     }
     return 0;
+}
+
+/// The text's first `most` bytes or a little less; a question mark for each byte that is no UTF-8.
+inline std::string utf8_text(std::string_view text, std::size_t most) {
+    std::string out;
+    while (!text.empty()) {
+        const auto known = static_cast<std::uint8_t>(text.front()) < 0x80 ? 1 : utf8_sequence(text);
+        const auto length = std::max<std::size_t>(known, 1);
+        if (out.size() + length > most) break;
+        out += known > 0 ? text.substr(0, length) : "?";
+        text.remove_prefix(length);
+    }
+    return out;
 }
 
 /// `code` is at most U+10FFFF and no surrogate.
