@@ -52,4 +52,13 @@ TEST(grpc_frames, small_tasks_are_what_protobuf_would_write) {
     EXPECT_EQ(rows[0].content.use_count(), 2) << "the bytes are borrowed until they are written";
 }
 
+TEST(grpc_frames, a_receipts_text_is_mended_and_cut) {
+    researcher::Receipt receipt;
+    wire::to_proto(ferry::frames::receipt{1, ferry::frames::verdict::refused, "caf\xe9 \xc3\xa9"}, receipt);
+    EXPECT_EQ(receipt.text(), "caf? \xc3\xa9");
+    wire::to_proto(ferry::frames::receipt{1, ferry::frames::verdict::refused, std::string(1023, 'x') + "\xc3\xa9"},
+                   receipt);
+    EXPECT_EQ(receipt.text(), std::string(1023, 'x')) << "no half of a letter";
+}
+
 }  // namespace

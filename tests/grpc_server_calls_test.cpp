@@ -323,22 +323,19 @@ TEST(grpc_server_calls, read_no_more_of_a_node_that_reads_nothing) {
     ASSERT_TRUE(node.welcomed);
     researcher::TaskRequest request;
     std::uint64_t number = 0;
-    std::atomic<bool> stands{false};
     std::thread writer([&] {
         for (int i = 0; i < 1000; ++i) {
             request.clear_replies();
             for (int each = 0; each < 100; ++each) request.add_replies()->set_reply(++number);
             if (!node.call->Write(request)) break;
         }
-        stands = true;
     });
     int before = -1;
-    while (before != refused && !stands) {  // it comes to a stop
+    while (before != refused) {  // it comes to a stop
         before = refused;
         std::this_thread::sleep_for(300ms);
     }
-    EXPECT_LT(refused, 50'000);
-    EXPECT_FALSE(stands) << "all was read";
+    EXPECT_LT(refused, 20'000);
     int answers = 0;
     while (answers < 20'000) answers += node.read().answers_size();  // and goes on
     node.context.TryCancel();
