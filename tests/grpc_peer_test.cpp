@@ -229,9 +229,13 @@ TEST(guarded_server, logs_a_peers_words_in_one_line_of_bounded_length) {
     }
     const ferry::detail::message_log to(std::ref(log), false);
     to.warn(std::string(1'000'000, 'x'));
+    to.warn(
+        "caf\xc3\xa9 \xc2\x9b"
+        "2J \xc2\xa9 \xff");
     server.stop();
     ASSERT_TRUE(log.has("x?ferry: warning: node good is DISCONNECTED?[2J, which it may not"));
     ASSERT_TRUE(log.has("xxx... (1000000 bytes)"));
+    ASSERT_TRUE(log.has("caf\xc3\xa9 ??2J \xc2\xa9 ?"));
     for (const auto& line : log.all) {
         EXPECT_EQ(line.find_first_of("\n\x1b"), std::string::npos);
         EXPECT_LT(line.size(), 2200U);

@@ -666,7 +666,7 @@ TEST(intake_uploads, know_their_own_events_only) {
     w.start();
     w.submit(1, 11);
     const auto old = w.upload.at(1);
-    w.end_upload(1, errc::unconfirmed);
+    w.end_upload(1, errc::idle_timeout);
     w.said();
     for (const auto id : {old, std::uint64_t{0}, w.poll}) {
         w.step(in::upload_range_sent{id});
@@ -779,7 +779,7 @@ TEST(intake_uploads, that_the_server_chokes_on_leave_the_bulk_lane_to_others) {
 }
 
 TEST(intake_uploads, know_that_the_link_works_where_something_else_failed) {
-    for (const auto reason : {errc::unconfirmed, errc::refused}) {
+    for (const auto reason : {errc::idle_timeout, errc::refused}) {
         world w({}, policy{.max_resends = 9});
         w.start();
         w.submit(1);
@@ -883,7 +883,7 @@ TEST(intake_uploads, do_not_spin_while_polls_live_and_uploads_fail) {
 }
 
 TEST(intake_uploads, are_retried_as_the_policy_says_where_something_else_failed) {
-    for (const auto reason : {errc::unconfirmed, errc::source_failed, errc::store_failed}) {
+    for (const auto reason : {errc::idle_timeout, errc::unconfirmed, errc::source_failed, errc::store_failed}) {
         world w({}, policy{.max_resends = 2, .pause = 7s});
         w.start();
         w.submit(1);
@@ -914,7 +914,7 @@ TEST(intake_uploads, keep_their_place_when_they_are_sent_again_and_are_passed_by
     w.start();
     for (int i = 1; i <= 4; ++i) w.submit(i);
     w.said();
-    w.end_upload(1, errc::unconfirmed);
+    w.end_upload(1, errc::idle_timeout);
     EXPECT_EQ(w.said(), "send:2");
     w.pass(7s);
     EXPECT_EQ(w.said(), "");
@@ -976,6 +976,23 @@ TEST(intake_uploads, outlast_a_server_that_has_no_room_for_them) {
     EXPECT_EQ(w.ends.at(1).attempts, 1);
 }
 
+TEST(intake_uploads, are_retried_as_the_policy_says_where_all_was_sent_and_no_answer_comes) {
+    world w({}, policy{.max_resends = 1, .pause = 7s});
+    w.start();
+    w.submit(1);
+    w.said();
+    for (const std::string end : {"", " ended:1:retries exhausted"}) {
+        w.range_sent(1);
+        w.said();
+        w.pass(60s);
+        EXPECT_EQ(w.said(), "cancel:1" + end);
+        if (!end.empty()) break;
+        EXPECT_EQ(w.pause_until_something(), 7s);
+        EXPECT_EQ(w.said(), "send:1");
+    }
+    EXPECT_EQ(w.ends.at(1).reason, errc::idle_timeout);
+}
+
 TEST(intake_uploads, expire_while_they_wait) {
     ferry::intake_limits limits;
     limits.max_small_uploads = 1;
@@ -1005,7 +1022,7 @@ TEST(intake_uploads, expire_while_they_pause) {
     world w({}, policy{.max_resends = 9, .pause = 1h});
     w.start();
     w.submit(1, 1, 5s);
-    w.end_upload(1, errc::unconfirmed);
+    w.end_upload(1, errc::idle_timeout);
     EXPECT_EQ(w.pause_until_something(), 5s);
     EXPECT_EQ(w.said(), "ended:1:expired");
     EXPECT_EQ(w.ends.at(1).attempts, 1);
@@ -1077,7 +1094,7 @@ TEST(intake_uploads, may_have_limits_as_large_as_can_be) {
     w.submit(1, 1, milliseconds::max());
     w.submit(2, 1, milliseconds::max());
     w.log("a");
-    w.end_upload(2, errc::unconfirmed);
+    w.end_upload(2, errc::idle_timeout);
     w.said();
     w.pass(1000h);
     w.tick();
@@ -1615,8 +1632,7 @@ private:
                                 errc::idle_timeout,      errc::source_failed, errc::ok};
         const auto reason = reasons[below(9)];
         if (reason == errc::ok) return finish(id);
-        uploads_[moving_.at(id)].troubled |=
-            reason == errc::node_unknown || reason == errc::stream_broken || reason == errc::idle_timeout;
+        uploads_[moving_.at(id)].troubled |= reason == errc::node_unknown || reason == errc::stream_broken;
         release(id);
         step(in::upload_ended{id, reason, ""});
     }

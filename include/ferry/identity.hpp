@@ -51,7 +51,8 @@ concept needs_certificates = requires {
 /// | `P::needs_certificates` | true where it looks at `certificate_names`: then `start` demands `client_roots`      |
 ///
 /// One that has `p.knows(peer)` as well, false where the peer may speak for no node at all, is asked that before an upload is
-/// read: which node a reply speaks for is known only once all of it was decoded.
+/// read: which node a reply speaks for is known only once all of it was decoded. One that derives from a model here and admits
+/// more needs a `knows` of its own, too.
 ///
 /// `admits` is called once for each poll, each reply and each log or scalar, from several threads at once; it must not block
 /// or throw. A peer that it turns away, or throws at, is answered PERMISSION_DENIED.

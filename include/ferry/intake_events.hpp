@@ -23,9 +23,9 @@ namespace ferry {
 /// The bounds and times of one link of a node. The numbers of uploads under way must be at least 1. What is taken of a
 /// growing pause is a random part between the half and the whole.
 struct intake_limits {
-    bool streams = true;                                              ///< ask for a stream before polling
-    bool renew_leases = true;                                         ///< also of tasks that run
-    std::size_t max_waiting_tasks = 64;                               ///< received, waiting or running, of each lane
+    bool streams = true;                 ///< ask for a stream before polling
+    bool renew_leases = true;            ///< also of tasks that run
+    std::size_t max_waiting_tasks = 64;  ///< received, waiting or running, of each lane; up to 50,000
     std::uint64_t max_waiting_bytes = std::uint64_t{1} << 30;         ///< of those; one task is always allowed
     std::size_t max_small_uploads = 16;                               ///< of one chunk, under way at once
     std::size_t max_bulk_uploads = 2;                                 ///< of more chunks, under way at once

@@ -358,8 +358,8 @@ private:
                 return "a reply over a stream has at most 64 KiB, and a number";
         }
         const auto& hello = request.hello();
-        const int most = std::max({request.replies_size(), request.receipts_size(), request.in_progress_size(),
-                                   hello.held_size(), hello.receipts_size()});
+        const int most =
+            std::max({request.replies_size(), request.receipts_size(), hello.held_size(), hello.receipts_size()});
         return most > max_entries ? "a message over a stream has at most 100,000 entries of a kind" : std::string();
     }
 

@@ -247,7 +247,9 @@ private:
             const auto idle = after(u.last_progress, limits_.idle_limit);
             if (now < idle) return arm(u, idle);
             cancel(u, sink);
-            return failed(u, errc::idle_timeout, "the upload stood still", now, sink);
+            if (u.on_stream || u.sent == u.content->size())
+                return failed(u, errc::idle_timeout, "no answer came", now, sink);
+            return pause(u, now, sink);  // the server may have no room for it, and not read on for a while
         }
         if (u.expires <= now) return expire(u, sink);
         if (u.not_before <= now) u.in->ready.insert(u.key);
@@ -303,12 +305,7 @@ private:
             held_.lost(limits_.reconnect, random_, now);
             return look_after(u, now, sink);
         }
-        // These cost this one its place, and no other anything. A server that has no room reads no further for a while.
-        if (server_trouble(reason) || reason == errc::idle_timeout) {
-            --u.attempts;
-            u.not_before = now + random_.part_of(limits_.reconnect, ++u.troubles);
-            return look_after(u, now, sink);
-        }
+        if (server_trouble(reason)) return pause(u, now, sink);
         held_.works();
         if (permanent_failure(reason)) {
             const auto kind = reason == errc::not_permitted ? outcome_kind::not_permitted
@@ -316,9 +313,17 @@ private:
                                                             : outcome_kind::refused;
             return end(u, kind, reason, std::move(text), sink);
         }
-        const auto pause = retry_.next({u.attempts, now - u.accepted, reason});
-        if (!pause) return end(u, outcome_kind::retries_exhausted, reason, std::move(text), sink);
-        if (pause->count() > 0) u.not_before = after(now, *pause);
+        const auto resend_after = retry_.next({u.attempts, now - u.accepted, reason});
+        if (!resend_after) return end(u, outcome_kind::retries_exhausted, reason, std::move(text), sink);
+        if (resend_after->count() > 0) u.not_before = after(now, *resend_after);
+        look_after(u, now, sink);
+    }
+
+    /// Costs this one its place, and no other anything.
+    template <class Sink>
+    void pause(upload& u, steady_time now, Sink& sink) {
+        --u.attempts;
+        u.not_before = now + random_.part_of(limits_.reconnect, ++u.troubles);
         look_after(u, now, sink);
     }
 
