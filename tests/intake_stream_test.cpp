@@ -605,6 +605,33 @@ TEST(intake_stream, tries_a_reply_again_that_the_server_had_no_room_for) {
     EXPECT_EQ(w.said(), "ended:not permitted");
 }
 
+/// It knows the upload by its number, and takes it once however often it comes.
+TEST(intake_stream, tries_an_upload_again_and_again_that_the_server_does_not_read) {
+    world w({.idle_limit = 5s});
+    w.start_and_welcome(1h);
+    w.reply(25, false);
+    w.said();
+    const auto number = w.reply_number;
+    std::string all;
+    for (int cut = 0, i = 0; cut < 12 && i < 5000; ++i) {  // more often than the retry policy would have it
+        w.pass(1s);
+        const auto said = w.said();
+        if (said.starts_with("cancel-upload")) ++cut;
+        all += said;
+    }
+    ASSERT_EQ(all.find("ended"), std::string::npos) << all;
+    while (!all.ends_with("upload-from-where")) {
+        w.pass(1s);
+        all += w.said();
+    }
+    EXPECT_EQ(w.reply_number, number);
+    w.step(in::upload_accepted{w.upload, 0});
+    for (int i = 0; i < 3; ++i) w.step(in::upload_range_sent{w.upload});
+    w.said();
+    w.step(in::upload_ended{w.upload, errc::ok, ""});
+    EXPECT_EQ(w.said(), "ended:taken");
+}
+
 // --- streams and polls -----------------------------------------------------------------------------------------------------
 
 TEST(intake_stream, gives_way_to_polls_at_once_where_the_server_knows_of_none) {

@@ -955,42 +955,10 @@ TEST(intake_uploads, must_move) {
     w.submit(2);
     w.said();
     w.pass(60s);
-    EXPECT_EQ(w.said(), "cancel:2");
-    w.pause_until_something();
-    EXPECT_EQ(w.said(), "send:2");
-}
-
-TEST(intake_uploads, outlast_a_server_that_has_no_room_for_them) {
-    world w({}, policy{.max_resends = 1});
-    w.start();
-    w.submit(1);
-    w.said();
-    for (const auto whole : {500ms, 1000ms, 2000ms, 4000ms}) {
-        w.pass(60s);
-        EXPECT_EQ(w.said(), "cancel:1");
-        EXPECT_TRUE(within(w.pause_until_something(), whole));
-        EXPECT_EQ(w.said(), "send:1");
-    }
-    w.end_upload(1);
-    EXPECT_EQ(w.said(), "ended:1:taken");
-    EXPECT_EQ(w.ends.at(1).attempts, 1);
-}
-
-TEST(intake_uploads, are_retried_as_the_policy_says_where_all_was_sent_and_no_answer_comes) {
-    world w({}, policy{.max_resends = 1, .pause = 7s});
-    w.start();
-    w.submit(1);
-    w.said();
-    for (const std::string end : {"", " ended:1:retries exhausted"}) {
-        w.range_sent(1);
-        w.said();
-        w.pass(60s);
-        EXPECT_EQ(w.said(), "cancel:1" + end);
-        if (!end.empty()) break;
-        EXPECT_EQ(w.pause_until_something(), 7s);
-        EXPECT_EQ(w.said(), "send:1");
-    }
-    EXPECT_EQ(w.ends.at(1).reason, errc::idle_timeout);
+    EXPECT_EQ(w.said(), "cancel:2 send:2");
+    w.pass(60s);
+    EXPECT_EQ(w.said(), "cancel:2 ended:2:retries exhausted");
+    EXPECT_EQ(w.ends.at(2).reason, errc::idle_timeout);
 }
 
 TEST(intake_uploads, expire_while_they_wait) {
@@ -1029,9 +997,7 @@ TEST(intake_uploads, expire_while_they_pause) {
 }
 
 TEST(intake_uploads, expire_while_they_pause_after_they_stood_still) {
-    ferry::intake_limits limits;
-    limits.reconnect = {1h, 1, 1h};
-    world w(limits);
+    world w({}, policy{.max_resends = 9, .pause = 1h});
     w.start();
     w.submit(1, 1, 100s);
     w.said();
@@ -1704,10 +1670,7 @@ private:
         }
         of.next = e.part.iteration;
     }
-    void take(out::cancel_upload e) {
-        uploads_[moving_.at(e.upload_id)].troubled = true;  // it stood still, if it goes on at all
-        release(e.upload_id);
-    }
+    void take(out::cancel_upload e) { release(e.upload_id); }
     void take(out::ended<types::ticket>& e) {
         auto& of = uploads_[static_cast<std::size_t>(*e.ticket)];
         EXPECT_TRUE(std::exchange(of.open, false)) << "ended twice";

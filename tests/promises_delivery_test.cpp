@@ -413,8 +413,7 @@ TEST(promise_5_progress, a_reply_that_stands_still_is_ended_by_its_node_and_sent
     node.start();
     const auto end = node.send(bulk()).front().wait();
     EXPECT_EQ(end.kind, outcome_kind::taken);
-    EXPECT_EQ(end.attempts, 1) << "the server may have had no room for it, which doesn't count";
-    EXPECT_GT(fake.uploads(), 1);
+    EXPECT_GT(end.attempts, 1);
 }
 
 TEST(promise_5_progress, an_upload_that_stands_still_is_ended_by_the_server) {

@@ -45,7 +45,7 @@ concept next = requires(P& p, const failed_attempt& failed) {
 /// The core asks only where there is something to decide: after a stream that broke, stood still, was superseded or whose
 /// source failed, where a poll came near its deadline, and where the node never showed that it has the task. What can't be
 /// encoded, is too large, not permitted, withdrawn, or refused by the server as it is, has ended before; and a node that has
-/// lost its link, or whose reply stands still, tries again by itself.
+/// lost its link, or whose upload a server of ferry doesn't read, tries again by itself.
 template <class P>
 concept retry_policy = policy_of<P, retry_tag> && provides::next<P>;
 

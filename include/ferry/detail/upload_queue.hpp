@@ -247,9 +247,9 @@ private:
             const auto idle = after(u.last_progress, limits_.idle_limit);
             if (now < idle) return arm(u, idle);
             cancel(u, sink);
-            if (u.on_stream || u.sent == u.content->size())
-                return failed(u, errc::idle_timeout, "no answer came", now, sink);
-            return pause(u, now, sink);  // the server may have no room for it, and not read on for a while
+            // A server that knows uploads by their numbers may have no room for this one, and not read on for a while.
+            if (stream_ != 0 && !u.on_stream) return pause(u, now, sink);
+            return failed(u, errc::idle_timeout, "the upload stood still", now, sink);
         }
         if (u.expires <= now) return expire(u, sink);
         if (u.not_before <= now) u.in->ready.insert(u.key);
