@@ -225,18 +225,18 @@ TEST(client_promises, stop_calls_on_done_for_what_it_gives_up_concurrent) {
 
 TEST(client_promises, a_callback_may_stop_what_another_is_stopping_concurrent) {
     std::promise<void> begun;
-    ferry::grpc_client* node = nullptr;
+    std::atomic<ferry::grpc_client*> node{nullptr};
     server_and_node pair([&](const ferry::task& task) {
         begun.set_value();
         soon([&] { return task.stop_token().stop_requested(); });
-        node->stop(patience);
+        node.load()->stop(patience);
         node = nullptr;
     });
     node = pair.node.get();
     pair.server.send({{"n", 1}}, "node");
     begun.get_future().wait();
     pair.node->stop(patience);
-    EXPECT_EQ(node, nullptr) << "it was waited for";
+    EXPECT_EQ(node.load(), nullptr) << "it was waited for";
 }
 
 TEST(client_promises, any_patience_will_do_concurrent) {
