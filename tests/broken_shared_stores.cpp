@@ -388,6 +388,27 @@ struct withdraws_nothing : sound_shared_store {
     void withdraw(const std::string&, std::uint64_t, written done) override { done({}); }
 };
 
+/// Who asks again is told that the task is there.
+class joins_what_was_withdrawn : public sound_shared_store {
+public:
+    static constexpr auto fails_in = "nobody_joins_what_was_withdrawn";
+    using sound_shared_store::sound_shared_store;
+
+    void post(const std::string& node, const task_record& task, written done) override {
+        if (withdrawn_.contains(task.request_id)) return done({});
+        requests_[task.id] = task.request_id;
+        sound_shared_store::post(node, task, std::move(done));
+    }
+    void withdraw(const std::string& node, std::uint64_t id, written done) override {
+        withdrawn_.insert(requests_[id]);
+        sound_shared_store::withdraw(node, id, std::move(done));
+    }
+
+private:
+    std::map<std::uint64_t, std::string> requests_;
+    std::set<std::string> withdrawn_;
+};
+
 struct withdraws_what_others_posted : sound_shared_store {
     static constexpr auto fails_in = "only_who_posted_can_withdraw";
     using sound_shared_store::sound_shared_store;
@@ -849,6 +870,7 @@ INSTANTIATE_TYPED_TEST_SUITE_P(posts_twice, shared_agent_store_suite, posts_twic
 INSTANTIATE_TYPED_TEST_SUITE_P(posts_again_what_has_ended, shared_agent_store_suite, posts_again_what_has_ended,
                                meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(withdraws_nothing, shared_agent_store_suite, withdraws_nothing, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(joins_what_was_withdrawn, shared_agent_store_suite, joins_what_was_withdrawn, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(withdraws_what_others_posted, shared_agent_store_suite, withdraws_what_others_posted,
                                meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(loses_the_words, shared_agent_store_suite, loses_the_words, meant_for);

@@ -258,6 +258,21 @@ TYPED_TEST(dispatch_core, replies_that_wait_for_their_handler_are_bounded_and_th
     EXPECT_EQ(w.unclaimed, (std::vector<std::string>{"1", "2", "4"}));
 }
 
+TYPED_TEST(dispatch_core, replies_that_wait_for_their_handler_are_bounded_by_their_bytes) {
+    ferry::dispatch_limits limits;
+    limits.max_unclaimed_bytes = 10;
+    world<TypeParam> w(limits);
+    introduce(w);
+    EXPECT_EQ(w.answers.at(w.reply("x", std::string(20, 'x'))), errc::ok) << "one is always allowed";
+    EXPECT_EQ(w.answers.at(w.reply("x", "y")), errc::queue_full);
+    w.handle_unclaimed(0, 20);
+    EXPECT_EQ(w.answers.at(w.reply("x", "123456")), errc::ok);
+    EXPECT_EQ(w.answers.at(w.reply("x", "12345")), errc::queue_full);
+    EXPECT_EQ(w.answers.at(w.reply("x", "1234")), errc::ok);
+    w.handle_unclaimed(0, 6);
+    EXPECT_EQ(w.answers.at(w.reply("x", "654321")), errc::ok);
+}
+
 // --- order -------------------------------------------------------------------------------------------------------------
 
 TYPED_TEST(dispatch_core, a_resend_keeps_its_place) {
@@ -1952,6 +1967,71 @@ TYPED_TEST(dispatch_core, who_waits_for_a_kept_reply_when_the_server_is_stopped_
         w.stop_now();
         EXPECT_EQ(w.kind_of(asked), outcome_kind::stopped);
     }
+}
+
+TYPED_TEST(dispatch_core, after_a_restart_a_request_is_given_up_when_its_time_is_over) {
+    restart<TypeParam> life;
+    auto& w = *life.before;
+    auto short_one = request("r");
+    short_one.reply_within = 1h;
+    for (const auto& each : {short_one, request("endless")}) {
+        const int call = w.poll();
+        w.send(each);
+        w.carry(call);
+    }
+    w.poll();
+    const auto after = life.after(10min);
+    after->know({"n"});
+    EXPECT_EQ(after->core.open_tasks(), 2U);
+    after->advance(49min);
+    EXPECT_EQ(after->core.open_tasks(), 2U);
+    after->advance(1min);
+    EXPECT_EQ(after->core.open_tasks(), 1U);
+    after->advance(24h * 365);
+    EXPECT_EQ(after->core.open_tasks(), 1U);
+}
+
+TYPED_TEST(dispatch_core, after_a_restart_who_asks_again_says_how_long_a_reply_is_awaited) {
+    restart<TypeParam> life;
+    auto& w = *life.before;
+    auto asks = request("r");
+    asks.reply_within = 1h;
+    const int call = w.poll();
+    w.send(asks);
+    w.carry(call);
+    w.poll();
+    asks.reply_within = 3h;
+    w.send(asks);
+    auto after = life.after(10min);
+    after->know({"n"});
+    after->advance(2h);
+    EXPECT_EQ(after->core.open_tasks(), 1U) << "the second has asked for three hours";
+    asks.keep_while_disconnected = true;
+    const int again = after->send(asks);
+    after->advance(2h);
+    EXPECT_EQ(after->core.open_tasks(), 1U);
+    after->advance(1h);
+    EXPECT_EQ(after->kind_of(again), outcome_kind::expired);
+    EXPECT_EQ(after->core.open_tasks(), 0U);
+}
+
+/// It remembers each of them, as the store may have them all the same.
+TYPED_TEST(dispatch_core, a_store_that_fails_for_long_has_a_bound) {
+    ferry::dispatch_limits limits;
+    limits.max_queued_tasks = 3;
+    world<TypeParam> w(limits);
+    w.keeps_replies = true;
+    introduce(w);
+    const auto fail = [&] {
+        w.fail_next(store_op::append);
+        w.fail_next(store_op::settle);
+        return w.kind_of(w.send());
+    };
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(fail(), outcome_kind::store_failed);
+    const int refused = w.send();
+    EXPECT_EQ(w.kind_of(refused), outcome_kind::queue_full);
+    EXPECT_EQ(w.end_of(refused).how.text, "the store could not note the end of 3 tasks of node n");
+    EXPECT_EQ(answers_to(w, w.reply("", "nobody's")), std::vector{errc::queue_full});
 }
 
 TYPED_TEST(dispatch_core, kept_replies_wait_until_the_server_serves) {

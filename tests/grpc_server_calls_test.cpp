@@ -2,15 +2,22 @@
 
 #include "plain_peer.hpp"
 
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/slice.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <future>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -140,6 +147,21 @@ TEST(grpc_server_calls, refuse_feedback_that_is_too_large_or_of_too_long_an_id) 
     EXPECT_EQ(came, 1);
 }
 
+TEST(grpc_server_calls, refuse_feedback_that_is_no_message) {
+    plain_peer peer;
+    grpc::GenericStub stub(
+        grpc::CreateChannel("localhost:" + std::to_string(peer.server.port()), grpc::InsecureChannelCredentials()));
+    grpc::ClientContext context;
+    const grpc::Slice broken("\xff");
+    grpc::ByteBuffer what(&broken, 1), nothing;
+    std::promise<grpc::Status> answer;
+    stub.UnaryCall(&context, "/researcher.ResearcherService/Feedback", {}, &what, &nothing,
+                   [&](grpc::Status status) { answer.set_value(std::move(status)); });
+    const auto status = answer.get_future().get();
+    EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
+    EXPECT_EQ(status.error_message(), "protocol error: what came is no FeedbackMessage");
+}
+
 TEST(grpc_server_calls, refuse_a_poll_that_is_too_large) {
     plain_peer peer;
     grpc::ClientContext context;
@@ -167,6 +189,16 @@ TEST(grpc_server_calls, refuse_a_stream_with_too_many_entries) {
         stream->Write(request);
         EXPECT_EQ(stream->Finish().error_code(), StatusCode::INVALID_ARGUMENT) << replies;
     }
+}
+
+TEST(grpc_server_calls, end_a_stream_whose_hello_does_not_come) {
+    auto options = server_options();
+    options.limits.idle_limit = 50ms;
+    plain_peer peer(options);
+    grpc::ClientContext context;
+    const auto status = peer.stub->GetTask(&context)->Finish();
+    EXPECT_EQ(status.error_code(), StatusCode::UNAVAILABLE);
+    EXPECT_EQ(status.error_message(), "idle timeout: a stream begins with a hello, which didn't come");
 }
 
 TEST(grpc_server_calls, refuse_a_stream_whose_hello_names_no_node) {

@@ -4,10 +4,12 @@
 
 #include <ferry/researcher.grpc.pb.h>
 
+#include <gmock/gmock.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <future>
@@ -44,9 +46,14 @@ struct quiet_host final : ferry::detail::stream_call_host {
         if (text == "the stream is over") over.set_value();
     }
     void flush_soon(const call&) override {}
+    void watch(const call& which) override {
+        if (watched++ == 0) first_watched.set_value(which);
+    }
+    void let_go(const ferry::detail::task_call&) override { ++let_go_of; }
 
     ferry::detail::upload_guard guard{{}, {}, [](auto) {}};
-    std::promise<call> opened;
+    std::promise<call> opened, first_watched;
+    std::atomic<int> watched{0}, let_go_of{0};
     std::promise<void> sent, over;
 };
 
@@ -84,24 +91,45 @@ std::shared_ptr<const ferry::payload> telling(ferry::bytes content, std::promise
     return std::make_shared<const ferry::payload>(ferry::bytes::borrow({content.data(), content.size()}, owner));
 }
 
-/// The core has decided to send a range, and before it comes to that a write of something else ends.
-TEST(grpc_stream_call, a_range_that_is_not_in_memory_waits_for_its_flush) {
-    const auto host = std::make_shared<quiet_host>();
-    streams_only service(host);
-    int port = 0;
-    grpc::ServerBuilder builder;
-    builder.RegisterService(&service);
-    builder.AddListeningPort("localhost:0", grpc::InsecureServerCredentials(), &port);
-    const auto server = builder.BuildAndStart();
-    const auto stub = stub_of(static_cast<std::uint16_t>(port));
-    grpc::ClientContext context;
-    const auto node = stub->GetTask(&context);
-    researcher::TaskRequest hello, renewal;
-    hello.set_node("node");
-    hello.mutable_hello();
-    ASSERT_TRUE(node->Write(hello));
-    const auto call = host->opened.get_future().get();
+class grpc_stream_call : public testing::Test {
+protected:
+    void SetUp() override {
+        grpc::ServerBuilder builder;
+        builder.RegisterService(&service_);
+        builder.AddListeningPort("localhost:0", grpc::InsecureServerCredentials(), &port_);
+        server_ = builder.BuildAndStart();
+        stub_ = stub_of(static_cast<std::uint16_t>(port_));
+        node = stub_->GetTask(&context_);
+    }
+    void TearDown() override { context_.TryCancel(); }
 
+    std::shared_ptr<ferry::detail::task_call> say_hello() {
+        researcher::TaskRequest hello;
+        hello.set_node("node");
+        hello.mutable_hello();
+        EXPECT_TRUE(node->Write(hello));
+        return host->opened.get_future().get();
+    }
+
+    static bool comes(std::promise<void>& what) {
+        return what.get_future().wait_for(patience) == std::future_status::ready;
+    }
+
+    const std::shared_ptr<quiet_host> host = std::make_shared<quiet_host>();
+    std::unique_ptr<grpc::ClientReaderWriter<researcher::TaskRequest, researcher::TaskResponse>> node;
+
+private:
+    streams_only service_{host};
+    int port_ = 0;
+    std::unique_ptr<grpc::Server> server_;
+    std::unique_ptr<researcher::ResearcherService::Stub> stub_;
+    grpc::ClientContext context_;
+};
+
+/// The core has decided to send a range, and before it comes to that a write of something else ends.
+TEST_F(grpc_stream_call, a_range_that_is_not_in_memory_waits_for_its_flush) {
+    const auto call = say_hello();
+    researcher::TaskRequest renewal;
     std::promise<void> written;
     const auto large = some_bytes(100'000);
     call->queue_whole(telling(some_bytes(10), written), {1, 0, 10});
@@ -113,16 +141,45 @@ TEST(grpc_stream_call, a_range_that_is_not_in_memory_waits_for_its_flush) {
     ASSERT_TRUE(node->Read(&what));
     EXPECT_TRUE(what.has_welcome());
     ASSERT_EQ(what.whole_size(), 1);
-    ASSERT_EQ(written.get_future().wait_for(patience), std::future_status::ready);
+    ASSERT_TRUE(comes(written));
 
     call->flush();
     ASSERT_TRUE(node->Read(&what));
     EXPECT_EQ(what.task(), 2U);
     EXPECT_TRUE(what.bytes_() == large.view());
-    EXPECT_EQ(host->sent.get_future().wait_for(patience), std::future_status::ready);
+    EXPECT_TRUE(comes(host->sent));
     node->WritesDone();
     EXPECT_TRUE(node->Finish().ok());
-    EXPECT_EQ(host->over.get_future().wait_for(patience), std::future_status::ready) << "the server could never stop";
+    EXPECT_TRUE(comes(host->over)) << "the server could never stop";
+}
+
+TEST_F(grpc_stream_call, is_watched_until_its_hello_comes) {
+    const auto call = host->first_watched.get_future().get();
+    EXPECT_EQ(host->let_go_of, 0);
+    EXPECT_EQ(say_hello(), call);
+    EXPECT_EQ(host->watched, 1);
+    EXPECT_EQ(host->let_go_of, 1);
+}
+
+TEST_F(grpc_stream_call, ends_where_its_hello_does_not_come_in_time) {
+    host->first_watched.get_future().get()->give_up();
+    const auto status = node->Finish();
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_THAT(status.error_message(), testing::HasSubstr("begins with a hello"));
+}
+
+/// Its node reads nothing: what is being written never goes out, and the end is behind it.
+TEST_F(grpc_stream_call, ends_without_its_node_where_it_is_given_up) {
+    const auto call = say_hello();
+    std::promise<void> gone;
+    call->queue(telling(some_bytes(64'000'000), gone), {0, 64'000'000, 1, 1}, {2, 0, 64'000'000});
+    call->flush();
+    call->finish(grpc::Status::OK);
+    EXPECT_EQ(host->watched, 2) << "its end waits for the node";
+    call->give_up();
+    EXPECT_TRUE(comes(gone));
+    EXPECT_TRUE(comes(host->over));
+    call->give_up();  // and nothing happens
 }
 
 }  // namespace

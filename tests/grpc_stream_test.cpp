@@ -327,6 +327,34 @@ TEST(grpc_stream_spool, a_task_goes_on_in_the_nodes_next_life) {
     EXPECT_EQ(files_in(folder.file("")), 0U);
 }
 
+TEST(grpc_stream_spool, a_node_whose_disk_is_full_says_so_and_is_sent_the_task_again) {
+    temporary_folder folder;
+    std::mutex mutex;
+    std::string warned;
+    ferry::grpc_server server(server_options());
+    server.start();
+    auto dial = client_options("node", server.port());
+    dial.spool = {folder.file("spool"), 1000};
+    dial.limits.refused_pause = 50ms;
+    dial.log = [&](ferry::log_level, const std::string& text) {
+        const std::lock_guard lock(mutex);
+        warned = text;
+    };
+    ferry::grpc_client node(dial, echo);
+    node.start();
+    ASSERT_TRUE(server.wait_for_nodes(1, patience));
+    {
+        const ferry_test::file_size_limit full(200'000);
+        const auto how = server.send({{"data", some_bytes(500'000)}}, "node").wait();
+        EXPECT_EQ(how.kind, outcome_kind::retries_exhausted);
+        EXPECT_EQ(how.reason, ferry::errc::refused_for_now);
+        EXPECT_THAT(how.text, testing::HasSubstr("File too large"));
+    }
+    EXPECT_TRUE(server.request({{"data", some_bytes(500'000)}}, "node", kept()).get());
+    const std::lock_guard lock(mutex);
+    EXPECT_THAT(warned, testing::HasSubstr("can't be taken in for now"));
+}
+
 TEST(grpc_stream_spool, a_node_that_has_stopped_leaves_its_folder_empty_and_to_the_next) {
     temporary_folder folder;
     ferry::grpc_server server(server_options());

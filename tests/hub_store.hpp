@@ -578,7 +578,7 @@ private:
         if (more.request_id.empty()) return false;
         for (auto& [order, task] : j.tasks) {
             auto& record = task.record;
-            if (record.request_id != more.request_id) continue;
+            if (record.request_id != more.request_id || record.is_withdrawn) continue;
             task.senders.push_back({server, more.id});
             if (more.wants_reply) {
                 record.reply_until =

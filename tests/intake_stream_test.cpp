@@ -265,6 +265,26 @@ TEST(intake_stream, puts_a_task_of_several_chunks_together_and_forgets_the_damag
     EXPECT_EQ(w.said(), "stream");
 }
 
+/// A full disk, say. What follows in the lane must not overtake it.
+TEST(intake_stream, puts_off_a_task_that_it_has_no_room_for) {
+    world w({.refused_pause = 7s});
+    w.start_and_welcome();
+    w.task(1);
+    w.said();
+    EXPECT_TRUE(w.delivery(2));
+    w.chunk(2, 10);
+    w.step(in::delivery_put_off{w.stream, 2, false, "the disk is full"});
+    EXPECT_EQ(w.said(), "forget:2 tell:2:not-now");
+    w.task(3);
+    w.returns(1);
+    w.task(4, 1, true);
+    EXPECT_EQ(w.said(), "forget:1 tell:1:taken run-urgent:4") << "the third waits for the second";
+    w.withdraw(3);
+    w.withdraw(2);
+    w.task(2, 2);
+    EXPECT_EQ(w.said(), "forget:3 run:2");
+}
+
 TEST(intake_stream, gives_up_a_stream_whose_delivery_stands_still) {
     world w({.idle_limit = 5s});
     w.start_and_welcome();

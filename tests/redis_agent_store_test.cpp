@@ -414,6 +414,29 @@ TEST(redis_agent_store, a_journal_of_many_tasks_comes_whole) {
     EXPECT_EQ(a.acquire("node").tasks.size(), 1'000U);
 }
 
+/// It is told to the owner with what has come behind what the acquisition brought.
+TEST(redis_agent_store, what_is_withdrawn_while_a_journal_is_acquired_is_heard) {
+    const auto options = a_place_of_its_own();
+    server a(options), b(options);
+    a.acquire("node");
+    std::vector<awaited<ferry::store_status>> posts(3'000);
+    for (std::size_t i = 0; i < posts.size(); ++i) a.store.post("node", task(i + 1), posts[i].done());
+    for (auto& each : posts) EXPECT_EQ(each.get(30s)->code, errc::ok);
+    for (std::uint64_t id = 1; id <= 20; ++id) {
+        awaited<ferry::acquired_journal> came;
+        b.store.acquire("node", came.done());
+        std::this_thread::sleep_for(std::chrono::milliseconds(id));
+        EXPECT_EQ(server::status([&](auto done) { a.store.withdraw("node", id, done); }).code, errc::ok);
+        const auto journal = came.get(30s);
+        ASSERT_TRUE(journal);
+        const auto later = server::wait<ferry::acquired_journal>(
+            [&](auto done) { b.store.fetch("node", journal->owner, journal->tasks.back().order, done); });
+        bool is_heard = journal->tasks.at(id - 1).is_withdrawn;
+        for (const auto& each : later.tasks) is_heard |= each.id == id && each.is_withdrawn;
+        EXPECT_TRUE(is_heard) << id;
+    }
+}
+
 // --- servers that are gone -------------------------------------------------------------------------------------------------
 
 redis_options named(redis_options options, std::string name) {
@@ -514,6 +537,44 @@ TEST(redis_agent_store, a_redis_that_comes_back_in_time_costs_nothing) {
     for (const auto& each : a.notes) EXPECT_NE(each.what, store_note::kind::gone);
 }
 
+/// What servers say of themselves has lapsed by then, of all of them.
+TEST(redis_agent_store, servers_outlive_a_redis_that_was_away_for_longer_than_they_are_known) {
+    redis_process redis({.append_only = true, .append_sync = "always"});
+    const auto of = [&](std::string name) {
+        redis_options options;
+        options.unix_socket = redis.socket();
+        options.server = std::move(name);
+        options.lease = 600ms;
+        options.forget_after = 1s;
+        options.patience = 30s;
+        return options;
+    };
+    server a(of("a")), b(of("b"));
+    a.listen(), b.listen();
+    const auto owner = a.acquire("node").owner;
+    for (auto* each : {&a, &b}) {
+        const std::uint64_t first = each == &a ? 1 : 3;
+        EXPECT_EQ(each->post("node", task(first, "content", "r" + std::to_string(first))).code, errc::ok);
+        EXPECT_EQ(each->post("node", task(first + 1, "content", "r" + std::to_string(first + 1))).code, errc::ok);
+    }
+    EXPECT_EQ(a.end("node", owner, 2, replied("for a")).code, errc::ok);
+    EXPECT_EQ(a.end("node", owner, 4, replied("for b")).code, errc::ok);
+    redis.kill();
+    std::this_thread::sleep_for(1500ms);
+    redis.start();
+    for (auto* each : {&a, &b}) EXPECT_TRUE(each->hears(store_note::kind::back));
+    client look(of("look"));
+    EXPECT_TRUE(look.sees([](client& r) { return r.keys("known:*").size() == 3; }));
+    std::this_thread::sleep_for(500ms);  // for beats of both
+    for (const auto& [at, id, text] : {std::tuple{&a, 2U, "for a"}, {&b, 4U, "for b"}}) {
+        const auto ends = at->ends().ends;
+        ASSERT_EQ(ends.size(), 1U);
+        EXPECT_EQ(ends[0].id, id);
+        EXPECT_EQ(read(*ends[0].end.reply), text);
+        EXPECT_FALSE(at->hears(store_note::kind::gone, "", id - 1, 0s)) << "the store has that task";
+    }
+}
+
 TEST(redis_agent_store, a_redis_that_stays_away_fails_what_is_asked_of_it) {
     redis_process redis;
     redis_options options;
@@ -541,9 +602,33 @@ TEST(redis_agent_store, a_redis_that_stands_still_fails_what_is_asked_of_it) {
     server a(options);
     a.acquire("node");
     redis.pause();
-    EXPECT_EQ(a.post("node", task(1)).code, errc::store_failed);
+    const auto status = a.post("node", task(1));
+    EXPECT_EQ(status.code, errc::store_failed);
+    EXPECT_THAT(status.text, HasSubstr("did not answer in time"));
     redis.resume();
     EXPECT_EQ(a.acquire("node").status.code, errc::ok);
+}
+
+/// It is run once Redis goes on, and nobody takes the answer.
+TEST(redis_agent_store, what_was_given_up_while_redis_stood_still_holds_nothing) {
+    redis_process redis;
+    redis_options options;
+    options.unix_socket = redis.socket();
+    options.server = "a";
+    options.lease = 300ms;
+    options.connect_within = options.answer_within = options.patience = 200ms;
+    server a(options);
+    a.listen();
+    client look(options);
+    a.acquire("node");
+    EXPECT_EQ(a.post("node", task(1, long_text(200'000))).code, errc::ok);
+    redis.pause();
+    EXPECT_EQ(server::wait<ferry::acquired_journal>([&](auto done) { a.store.acquire("node", done); }).status.code,
+              errc::store_failed);
+    redis.resume();
+    const auto owner = a.acquire("node").owner;
+    EXPECT_EQ(a.end("node", owner, 1, {}).code, errc::ok);
+    EXPECT_TRUE(look.sees([](client& r) { return r.bytes("t") == 0; })) << "a hold is left";
 }
 
 TEST(redis_agent_store, tasks_that_redis_has_lost_are_told_to_who_posted_them) {

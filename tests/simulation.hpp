@@ -768,7 +768,7 @@ private:
         void operator()(const ferry::effects::unclaimed_reply<int>& e) {
             if (s.tracing()) s.trace("server -> unclaimed reply " + std::to_string(e.reply));
             s.ledger_.reported(e.reply, -1, s.server_life_);
-            s.handle_later(e.reply, ferry::events::unclaimed_handled{e.key});
+            s.handle_later(e.reply, ferry::events::unclaimed_handled{e.key, e.bytes});
         }
         void operator()(ferry::effects::released<std::shared_ptr<const ferry::payload>> e) {
             s.released_.push_back(std::move(e.what));
@@ -1336,8 +1336,9 @@ private:
         r.came_without_number |= number == 0;
         ledger_.reply_came(reply);
         if (tracing()) trace("server <- reply " + std::to_string(reply) + " to " + r.request_id);
-        step_server(ferry::events::reply_arrived<int, int>{from, node_of(c).name, r.request_id, reply, number,
-                                                           durable_ ? encoded(reply) : nullptr});
+        const auto kept = durable_ ? encoded(reply) : nullptr;
+        step_server(ferry::events::reply_arrived<int, int>{from, node_of(c).name, r.request_id, reply, number, kept,
+                                                           kept ? kept->size() : 1});
     }
 
     std::shared_ptr<const ferry::payload> encoded(int reply) {

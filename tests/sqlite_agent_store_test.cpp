@@ -340,12 +340,87 @@ TEST_F(sqlite_store, refuses_a_file_that_it_can_not_use_and_says_what_to_do) {
 
 TEST_F(sqlite_store, refuses_a_file_of_another_program_or_a_newer_version) {
     { ferry::sqlite_agent_store made(options()); }
-    ask("PRAGMA user_version=2");
+    ask("PRAGMA user_version=3");
     EXPECT_THAT(refusal_of(options()).what(), HasSubstr("a newer ferry"));
-    ask("PRAGMA user_version=1");
+    ask("PRAGMA user_version=2");
     EXPECT_EQ(refusal_of(options()).code(), errc::ok);
     ask("PRAGMA application_id=7");
     EXPECT_THAT(refusal_of(options()).what(), HasSubstr("another program"));
+}
+
+TEST_F(sqlite_store, goes_on_with_a_file_of_an_older_version) {
+    const auto read = [&] {
+        ferry::sqlite_agent_store store(options());
+        return caller{store}.acquire("node");
+    };
+    {
+        ferry::sqlite_agent_store store(options());
+        caller ask{store};
+        EXPECT_EQ(ask.append("node", ask.acquire("node").owner, task_of(1, 800)).code, errc::ok);
+    }
+    ask("ALTER TABLE tasks DROP COLUMN reply_until; PRAGMA user_version=1");
+    const auto journal = read();
+    ASSERT_EQ(journal.tasks.size(), 1U);
+    EXPECT_EQ(all_of(*journal.tasks[0].content), std::string(800, 'b'));
+    EXPECT_EQ(journal.tasks[0].reply_until, std::chrono::system_clock::time_point::max());
+    EXPECT_EQ(ask("PRAGMA user_version"), 2);
+    EXPECT_EQ(read().tasks.size(), 1U);
+}
+
+TEST_F(sqlite_store, keeps_how_long_a_reply_is_awaited) {
+    const auto until = [&] {
+        ferry::sqlite_agent_store store(options());
+        return caller{store}.acquire("node").tasks.at(0).reply_until;
+    };
+    const auto noon = std::chrono::system_clock::time_point(std::chrono::hours(500'000));
+    auto task = task_of(1, 800);
+    {
+        ferry::sqlite_agent_store store(options());
+        caller ask{store};
+        const auto owner = ask.acquire("node").owner;
+        task.reply_until = noon;
+        EXPECT_EQ(ask.append("node", owner, task).code, errc::ok);
+        EXPECT_EQ(ask.append("node", owner, task_of(2, 800)).code, errc::ok);
+        EXPECT_EQ(ask.acquire("node").tasks.at(1).reply_until, std::chrono::system_clock::time_point::max());
+    }
+    EXPECT_EQ(until(), noon);
+    {
+        ferry::sqlite_agent_store store(options());
+        caller ask{store};
+        const auto owner = ask.acquire("node").owner;
+        task.reply_until = noon + std::chrono::hours(1);
+        task.taken = true;
+        EXPECT_EQ(ask.update("node", owner, task).code, errc::ok);
+    }
+    EXPECT_EQ(until(), noon + std::chrono::hours(1));
+}
+
+/// SQLite takes an empty file for a new one, and drops the log beside it.
+TEST_F(sqlite_store, refuses_an_empty_file_beside_what_another_one_has_left) {
+    const auto bytes_beside = [&] {
+        std::uint64_t all = std::filesystem::exists(file() + "-wal") ? std::filesystem::file_size(file() + "-wal") : 0;
+        for (const auto& each : filed()) all += std::filesystem::file_size(contents() + "/" + each);
+        return all;
+    };
+    {
+        ferry::sqlite_agent_store store(options());
+        caller ask{store};
+        EXPECT_EQ(ask.append("node", ask.acquire("node").owner, task_of(1, 30'000)).code, errc::ok);
+    }
+    const auto whole = file() + ".whole";
+    std::filesystem::rename(file(), whole);
+    EXPECT_THAT(refusal_of(options()).what(), HasSubstr(contents()));
+    EXPECT_FALSE(std::filesystem::exists(file()));
+    std::ofstream(file() + "-wal") << "a log";
+    std::ofstream(file()).close();
+    ::chmod(file().c_str(), 0600);
+    EXPECT_EQ(refusal_of(options()).code(), errc::store_failed);
+    EXPECT_THAT(refusal_of(options()).what(), HasSubstr("-wal is there: restore all of it"));
+    EXPECT_EQ(bytes_beside(), 30'005U);
+    std::filesystem::remove(file() + "-wal");
+    std::filesystem::rename(whole, file());
+    ferry::sqlite_agent_store store(options());
+    EXPECT_EQ(caller{store}.acquire("node").tasks.size(), 1U);
 }
 
 TEST_F(sqlite_store, refuses_a_file_that_is_in_use) {
@@ -379,6 +454,27 @@ TEST_F(sqlite_store, a_full_disk_ends_what_does_not_fit_and_spoils_nothing) {
     EXPECT_EQ(all_of(*left[1].content), std::string(30'000, 'c'));
     EXPECT_EQ(left.back().order, 2000U);
     EXPECT_TRUE(come_to(2));
+}
+
+/// One that comes while the file of its content could not be written, and is not yet forgotten.
+TEST_F(sqlite_store, a_full_disk_ends_every_send_of_the_same_content) {
+    ferry::sqlite_agent_store store(options());
+    caller ask{store};
+    std::vector<ferry::epoch> owners;
+    constexpr std::size_t nodes = 100;
+    for (std::size_t i = 0; i < nodes; ++i) owners.push_back(ask.acquire("node" + std::to_string(i)).owner);
+    const file_size_limit full(20'000);
+    const auto task = task_of(1, 50'000);
+    std::vector<ferry::conformance::awaited<ferry::store_status>> told(nodes);
+    for (std::size_t i = 0; i < nodes; ++i) {
+        store.append("node" + std::to_string(i), owners[i], task, told[i].done());
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+    for (const auto& each : told) {
+        const auto status = each.get(std::chrono::seconds(30));
+        ASSERT_TRUE(status) << "it is never told";
+        EXPECT_EQ(status->code, errc::store_failed);
+    }
 }
 
 TEST_F(sqlite_store, leaves_another_programs_file_as_it_is) {

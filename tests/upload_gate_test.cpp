@@ -21,24 +21,31 @@ struct number {
     int value;
 };
 
+constexpr std::uint64_t million = 1'000'000;
+
+/// All sizes are in millions of bytes.
 class gate_test : public testing::Test {
 protected:
     using gate = ferry::detail::upload_gate<number>;
 
     static ferry::inbound_limits limits() {
         ferry::inbound_limits out;
-        out.max_uploads = 4;
-        out.max_bytes = 100;
+        out.max_uploads = 5;
+        out.max_bytes = 100 * million;
         out.idle_limit = 10s;
         return out;
     }
 
-    bool open(int n) {
+    /// What the gate makes of an upload.
+    enum class state { refused, waits, is_read };
+
+    state open(int n, std::uint64_t there = 0) {
         numbers_[n] = {n};
-        return gate_.open(&numbers_[n], now_, entries_[n]);
+        if (!gate_.open(&numbers_[n], now_, entries_[n])) return state::refused;
+        return gate_.begin(entries_[n], there * million, now_) ? state::is_read : state::waits;
     }
-    bool chunk(int n, std::uint64_t bytes) { return gate_.chunk(entries_.at(n), bytes, now_); }
-    void whole(int n, std::uint64_t bytes) { gate_.whole(entries_.at(n), bytes); }
+    bool chunk(int n, std::uint64_t size) { return gate_.chunk(entries_.at(n), size * million, now_); }
+    void whole(int n, std::uint64_t size) { gate_.whole(entries_.at(n), size * million); }
     std::vector<int> handled(int n) {
         return asked([&](auto&& read_on) { gate_.handled(entries_.at(n), now_, read_on); });
     }
@@ -49,7 +56,7 @@ protected:
         now_ += time;
         return asked([&](auto&& cut) { gate_.time_passed(now_, cut); });
     }
-    std::uint64_t held() const { return gate_.held_bytes(); }
+    std::uint64_t held() const { return gate_.held_bytes() / million; }
 
     using these = std::vector<int>;
     gate gate_{limits()};
@@ -68,35 +75,47 @@ private:
 };
 
 TEST_F(gate_test, uploads_are_read_on_while_there_is_room) {
-    ASSERT_TRUE(open(1));
-    ASSERT_TRUE(open(2));
+    EXPECT_EQ(open(1), state::is_read);
+    EXPECT_EQ(open(2), state::is_read);
     EXPECT_TRUE(chunk(1, 30));
-    EXPECT_TRUE(chunk(2, 30));
-    EXPECT_EQ(held(), 60U);
-    whole(1, 10);
-    EXPECT_EQ(held(), 70U) << "it counts until it is handled";
-    EXPECT_EQ(handled(1), these{});
     EXPECT_EQ(held(), 30U);
+    EXPECT_TRUE(chunk(2, 10));
+    EXPECT_EQ(held(), 40U);
+    whole(1, 10);
+    EXPECT_EQ(held(), 50U) << "it counts until it is handled";
+    EXPECT_EQ(handled(1), these{});
+    EXPECT_EQ(held(), 10U);
     EXPECT_EQ(close(2), these{});
     EXPECT_EQ(held(), 0U);
 }
 
-TEST_F(gate_test, past_the_room_only_the_oldest_unfinished_message_goes_on) {
+TEST_F(gate_test, the_oldest_goes_on_past_the_room_and_is_in_nobodys_way) {
     open(1), open(2), open(3);
-    EXPECT_TRUE(chunk(1, 30));
+    EXPECT_TRUE(chunk(1, 300)) << "the oldest goes on to its end";
     EXPECT_TRUE(chunk(2, 20));
-    EXPECT_FALSE(chunk(3, 20));
-    EXPECT_FALSE(chunk(2, 20));
-    EXPECT_TRUE(chunk(1, 500)) << "the oldest makes room in the end";
-    whole(1, 1);
-    EXPECT_EQ(handled(1), (these{2, 3})) << "there is room again";
+    EXPECT_TRUE(chunk(3, 20)) << "40 beside the oldest, and 40 may come";
+    EXPECT_FALSE(chunk(2, 21));
+    EXPECT_TRUE(chunk(1, 500));
+    EXPECT_EQ(held(), 861U);
+    whole(3, 1);
+    EXPECT_EQ(handled(3), these{2}) << "there is room again";
+}
+
+TEST_F(gate_test, what_was_the_oldest_counts_once_it_is_whole) {
+    open(1), open(2), open(3);
+    EXPECT_TRUE(chunk(1, 300));
+    EXPECT_TRUE(chunk(2, 10));
+    whole(1, 10);
+    EXPECT_FALSE(chunk(2, 10)) << "now the oldest, but 310 are being handled";
+    EXPECT_FALSE(chunk(3, 10));
+    EXPECT_EQ(handled(1), (these{2, 3}));
 }
 
 TEST_F(gate_test, the_next_oldest_goes_on_past_the_room_once_the_one_before_is_handled) {
     open(1), open(2), open(3);
     EXPECT_TRUE(chunk(1, 100));
-    EXPECT_FALSE(chunk(2, 100));
-    EXPECT_FALSE(chunk(3, 100));
+    EXPECT_FALSE(chunk(2, 60));
+    EXPECT_FALSE(chunk(3, 60));
     whole(1, 1);
     EXPECT_EQ(handled(1), these{2}) << "and not the third";
     EXPECT_TRUE(chunk(2, 1));
@@ -112,30 +131,79 @@ TEST_F(gate_test, past_the_room_nothing_is_read_while_a_message_is_being_handled
 
 TEST_F(gate_test, what_is_being_read_counts_as_large_as_the_last_chunk) {
     open(1), open(2), open(3);
-    EXPECT_TRUE(chunk(1, 40));
-    EXPECT_FALSE(chunk(2, 20)) << "40 and 20 are there, and 40 may come";
-    EXPECT_TRUE(chunk(1, 5));
-    EXPECT_EQ(held(), 65U) << "what may come is no part of it";
-    EXPECT_TRUE(chunk(3, 10)) << "75 are there, and 5 may come";
-    whole(1, 1);
-    EXPECT_EQ(handled(1), these{2}) << "of the first nothing may come any more";
+    EXPECT_TRUE(chunk(1, 1));
+    EXPECT_TRUE(chunk(2, 30));
+    EXPECT_FALSE(chunk(3, 25)) << "55 are there beside the oldest, and 30 and 25 may come";
+    EXPECT_EQ(held(), 56U) << "what may come is no part of it";
+    EXPECT_TRUE(chunk(2, 5)) << "60 are there, and 5 may come";
+    whole(2, 1);
+    EXPECT_EQ(handled(2), these{3}) << "of the second nothing may come any more";
+}
+
+TEST_F(gate_test, a_first_chunk_is_asked_for_too_and_counts_four_million) {
+    open(1);
+    EXPECT_TRUE(chunk(1, 1));
+    EXPECT_TRUE(chunk(1, 300));
+    EXPECT_EQ(open(2), state::is_read);
+    EXPECT_TRUE(chunk(2, 1));
+    EXPECT_TRUE(chunk(2, 47));
+    EXPECT_EQ(open(3), state::is_read) << "48 are there, 47 may come, and 4";
+    EXPECT_EQ(open(4), state::waits);
+    whole(3, 1);
+    EXPECT_EQ(handled(3), these{4});
+}
+
+TEST_F(gate_test, a_first_chunk_counts_as_large_as_those_that_came_lately) {
+    open(1), open(2);
+    EXPECT_TRUE(chunk(1, 1));
+    EXPECT_TRUE(chunk(2, 45));
+    EXPECT_EQ(open(3), state::waits) << "45 are there, 45 may come, and 45";
+    whole(2, 1);
+    EXPECT_EQ(handled(2), these{3});
+    for (int i = 0; i < 200; ++i) whole(2, 1), handled(2);
+    EXPECT_EQ(open(4), state::is_read);
+    EXPECT_TRUE(chunk(3, 40)) << "4 may come again, no 45";
+}
+
+TEST_F(gate_test, one_that_waits_for_much_is_passed_by_those_that_wait_for_less) {
+    open(1), open(2), open(3), open(5);
+    EXPECT_TRUE(chunk(1, 1));
+    EXPECT_TRUE(chunk(2, 2));
+    EXPECT_TRUE(chunk(2, 36));
+    EXPECT_TRUE(chunk(5, 3));
+    EXPECT_TRUE(chunk(3, 3));
+    EXPECT_FALSE(chunk(3, 14)) << "58 are there, 39 may come, and 14";
+    EXPECT_EQ(open(4), state::waits);
+    EXPECT_EQ(close(5), these{4});
+    EXPECT_EQ(close(4), these{});
+    EXPECT_EQ(close(2), these{3});
+}
+
+TEST_F(gate_test, what_is_there_of_an_upload_that_goes_on_counts) {
+    open(1);
+    EXPECT_TRUE(chunk(1, 1));
+    EXPECT_EQ(open(2, 97), state::waits) << "and 4 may come";
+    EXPECT_EQ(held(), 98U);
+    EXPECT_EQ(close(1), these{2});
 }
 
 TEST_F(gate_test, an_upload_that_breaks_off_makes_room) {
-    open(1), open(2);
+    open(1), open(2), open(3);
     EXPECT_TRUE(chunk(1, 100));
-    EXPECT_FALSE(chunk(2, 5));
-    EXPECT_EQ(close(1), these{2});
-    EXPECT_EQ(held(), 5U);
+    EXPECT_TRUE(chunk(2, 40));
+    EXPECT_FALSE(chunk(3, 40));
+    EXPECT_EQ(close(2), these{3});
+    EXPECT_EQ(held(), 140U);
 }
 
-TEST_F(gate_test, a_message_that_comes_whole_needs_no_room) {
-    open(1), open(2);
-    EXPECT_TRUE(chunk(1, 100));
-    whole(2, 50);
-    EXPECT_EQ(held(), 150U);
+/// It is nearly always the end of the upload, and its node waits for that.
+TEST_F(gate_test, what_follows_a_message_is_read_unasked) {
+    open(1), open(2), open(3);
+    EXPECT_TRUE(chunk(1, 1));
+    EXPECT_FALSE(chunk(3, 60));
+    whole(2, 1);
     EXPECT_EQ(handled(2), these{});
-    EXPECT_EQ(held(), 100U);
+    EXPECT_EQ(pass(10s), (these{1, 2})) << "both are read";
 }
 
 TEST_F(gate_test, an_empty_chunk_has_its_turn_too) {
@@ -160,10 +228,10 @@ TEST_F(gate_test, several_messages_of_one_upload_are_counted_one_by_one) {
 }
 
 TEST_F(gate_test, so_many_are_open_and_no_more) {
-    for (const int n : {1, 2, 3, 4}) EXPECT_TRUE(open(n));
-    EXPECT_FALSE(open(5));
+    for (const int n : {1, 2, 3, 4, 5}) EXPECT_EQ(open(n), state::is_read);
+    EXPECT_EQ(open(6), state::refused);
     close(2);
-    EXPECT_TRUE(open(5));
+    EXPECT_EQ(open(6), state::is_read);
 }
 
 TEST_F(gate_test, one_that_stands_still_is_cut_once) {
@@ -191,15 +259,17 @@ TEST_F(gate_test, each_chunk_begins_the_idle_time_anew) {
 
 TEST_F(gate_test, neither_what_waits_for_room_nor_what_is_being_handled_stands_still) {
     open(1), open(2), open(3);
-    chunk(1, 100);
-    EXPECT_FALSE(chunk(2, 1));
+    chunk(1, 1);
+    EXPECT_FALSE(chunk(2, 60));
     whole(3, 1);
+    EXPECT_EQ(open(4), state::waits);
     EXPECT_EQ(pass(10s), these{1});
     EXPECT_EQ(pass(100s), these{});
-    EXPECT_EQ(close(1), these{2});
-    EXPECT_EQ(handled(3), these{});
+    EXPECT_EQ(close(1), these{4}) << "the second needs more, and the third is still being handled";
+    EXPECT_EQ(handled(3), these{2});
+    EXPECT_EQ(close(4), these{});
     EXPECT_EQ(pass(9s), these{});
-    EXPECT_EQ(pass(1s), (these{2, 3})) << "from now on they do";
+    EXPECT_EQ(pass(1s), (these{3, 2})) << "from now on they do";
 }
 
 TEST_F(gate_test, an_idle_limit_at_its_greatest_never_cuts) {

@@ -176,7 +176,8 @@ public:
               std::uint64_t number = 0) {
         const int call = ++last_reply_;
         auto encoded = keeps_replies ? std::make_shared<const ferry::payload>(ferry::bytes::copy(text)) : nullptr;
-        feed(ferry::events::reply_arrived<int, std::string>{call, node, request_id, text, number, std::move(encoded)});
+        feed(ferry::events::reply_arrived<int, std::string>{call, node, request_id, text, number, std::move(encoded),
+                                                            text.size()});
         return call;
     }
 
@@ -249,7 +250,9 @@ public:
     }
     void serve() { feed(ferry::events::serving{}); }
 
-    void handle_unclaimed(ferry::task_key key = 0) { feed(ferry::events::unclaimed_handled{key}); }
+    void handle_unclaimed(ferry::task_key key = 0, std::uint64_t bytes = 0) {
+        feed(ferry::events::unclaimed_handled{key, bytes});
+    }
     void want_no_unclaimed(ferry::task_key key) { feed(ferry::events::unclaimed_unwanted{key}); }
     void fail_load(const std::string& why) {
         feed(ferry::events::reply_loaded<std::string>{loads.at(0).key, std::nullopt, why});
@@ -602,6 +605,7 @@ private:
         void operator()(ferry::effects::unclaimed_reply<std::string> e) {
             w.unclaimed.push_back(e.reply);
             w.unclaimed_keys.push_back(e.key);
+            EXPECT_EQ(e.bytes, w.unclaimed.back().size());
         }
         void operator()(ferry::effects::load_reply e) { w.loads.push_back(std::move(e)); }
         void operator()(ferry::effects::released<std::shared_ptr<const ferry::payload>> e) {

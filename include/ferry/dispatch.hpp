@@ -220,7 +220,7 @@ public:
         if constexpr (shared) {
             asking_.handled(e.key, sink);
         } else {
-            replies_.handled(e.key, sink);
+            replies_.handled(e, sink);
         }
         check_drained(sink);
     }
@@ -230,7 +230,7 @@ public:
         if constexpr (shared) {
             asking_.handled(e.key, sink);
         } else {
-            replies_.unwanted(e.key, sink);
+            replies_.unwanted(e, sink);
         }
         check_drained(sink);
     }
@@ -646,6 +646,7 @@ private:
 
     /// Empty where there is room for a task of so many bytes.
     std::string what_is_full(const node& n, std::uint64_t more) const {
+        if (auto full = nodes_.what_is_unsettled(n); !full.empty()) return full;
         const auto is_full = [](const std::string& whose, std::size_t tasks, std::uint64_t bytes) {
             return whose + " is full: " + std::to_string(tasks) + " tasks, " + std::to_string(bytes) + " bytes";
         };

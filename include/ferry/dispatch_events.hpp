@@ -34,6 +34,7 @@ struct dispatch_limits {
     std::uint64_t max_all_queued_bytes = std::uint64_t{1} << 40;  ///< of all; a broadcast counts for each node
     std::uint64_t max_payload_bytes = std::uint64_t{16} << 30;    ///< of one task
     std::size_t max_unclaimed_replies = 10'000;                   ///< that wait for their handler
+    std::uint64_t max_unclaimed_bytes = std::uint64_t{4} << 30;   ///< of those; one is always allowed
     std::chrono::milliseconds disconnect_after = std::chrono::seconds{10};  ///< without a poll
     std::chrono::milliseconds idle_limit = std::chrono::seconds{60};        ///< of a transfer that stands still
     std::chrono::milliseconds lease = std::chrono::seconds{60};             ///< of a task that a node has; 0: no end
@@ -142,6 +143,7 @@ struct reply_arrived {
     Reply reply;
     std::uint64_t number = 0;
     std::shared_ptr<const payload> encoded{};
+    std::uint64_t bytes = 0;
 };
 
 /// A node sends a message to another node; what becomes of it is reported to the (empty) ticket.
@@ -153,13 +155,15 @@ struct forward_arrived {
     std::uint64_t number = 0;  // as of a reply
 };
 
-/// The handler for an unclaimed reply has returned. `key` is the effect's.
+/// The handler for an unclaimed reply has returned. `key` and `bytes` are the effect's.
 struct unclaimed_handled {
     task_key key = 0;
+    std::uint64_t bytes = 0;
 };
 /// There is no such handler.
 struct unclaimed_unwanted {
     task_key key = 0;
+    std::uint64_t bytes = 0;
 };
 
 /// All that was to be called at the end of a delivery, which told this key, has returned.
@@ -328,13 +332,14 @@ struct progressed {
     std::uint64_t sent;
 };
 
-/// A reply came that nobody waits for. `unclaimed_handled` is awaited for it, with its key.
+/// A reply came that nobody waits for. `unclaimed_handled` is awaited for it, with its key and its bytes.
 template <class Reply>
 struct unclaimed_reply {
     const std::string& node;
     const std::string& request_id;
     Reply reply;
     task_key key = 0;
+    std::uint64_t bytes = 0;
 };
 
 /// Read and decode a reply that was kept; `reply_loaded` is awaited.

@@ -120,6 +120,18 @@ public:
     }
 
     template <class Sink>
+    void step(const intake_events::delivery_put_off& e, instant now, Sink&& sink) {
+        if (!is_open(e.poll_id)) return;
+        poll_.moving.erase(e.number);
+        tasks_.forget_part(e.number, sink);
+        tasks_.put_off(e.number, e.urgent);
+        sink(intake_effects::warning{"a task can't be taken in for now: " + e.text});
+        const frames::receipt later{e.number, frames::verdict::not_now, e.text, limits_.refused_pause};
+        sink(intake_effects::tell_receipt{poll_.id, later});
+        go_on(now, sink);
+    }
+
+    template <class Sink>
     void step(const intake_events::delivery_refused& e, instant now, Sink&& sink) {
         if (!is_open(e.poll_id)) return;
         poll_.moving.erase(e.number);

@@ -94,6 +94,14 @@ struct delivery_damaged {
     std::string text;
 };
 
+/// A task can't be taken in here for now; what came of it was thrown away.
+struct delivery_put_off {
+    std::uint64_t poll_id;
+    std::uint64_t number;
+    bool urgent;
+    std::string text;
+};
+
 /// A task can't be taken in here, now or ever; what came of it was thrown away.
 struct delivery_refused {
     std::uint64_t poll_id;

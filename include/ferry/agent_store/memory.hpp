@@ -56,6 +56,7 @@ public:
             if (const auto found = kept.tasks.find(task.order); found != kept.tasks.end()) {
                 found->second.attempts = task.attempts;
                 found->second.taken = task.taken;
+                found->second.reply_until = task.reply_until;
                 if (task.taken) gone.swap(found->second.content);
                 if (task.reply) {
                     found->second.reply = task.reply;

@@ -375,6 +375,10 @@ TYPED_TEST_P(shared_agent_store_suite, posting_again_what_has_ended_changes_noth
 TYPED_TEST_P(shared_agent_store_suite, a_withdrawn_task_is_marked) {
     this->shared_store_servers::a_withdrawn_task_is_marked();
 }
+
+TYPED_TEST_P(shared_agent_store_suite, nobody_joins_what_was_withdrawn) {
+    this->shared_store_servers::nobody_joins_what_was_withdrawn();
+}
 TYPED_TEST_P(shared_agent_store_suite, only_who_posted_can_withdraw) {
     this->shared_store_servers::only_who_posted_can_withdraw();
 }
@@ -450,11 +454,11 @@ REGISTER_TYPED_TEST_SUITE_P(
     a_task_for_a_journal_of_nobody_waits, nothing_is_stored_for_a_node_that_is_not_known, journals_of_nodes_are_apart,
     who_posts_the_same_request_joins, a_request_is_awaited_as_long_as_any_sender_asks, who_joins_may_want_a_reply,
     tasks_without_a_request_do_not_join, an_ended_request_may_be_posted_anew, posting_again_changes_nothing,
-    posting_again_what_has_ended_changes_nothing, a_withdrawn_task_is_marked, only_who_posted_can_withdraw,
-    an_end_comes_with_every_field, each_server_has_its_own_ends, places_rise, ends_come_until_they_are_acknowledged,
-    ends_are_there_when_a_server_is_there_again, ending_again_changes_nothing, an_older_owner_can_not_end,
-    only_the_newest_epoch_can_end, a_reply_to_no_task_comes_to_the_owner, a_reply_that_came_before_is_dropped,
-    the_next_owner_knows_the_replies, the_owner_before_is_told_that_it_is_lost,
+    posting_again_what_has_ended_changes_nothing, a_withdrawn_task_is_marked, nobody_joins_what_was_withdrawn,
+    only_who_posted_can_withdraw, an_end_comes_with_every_field, each_server_has_its_own_ends, places_rise,
+    ends_come_until_they_are_acknowledged, ends_are_there_when_a_server_is_there_again, ending_again_changes_nothing,
+    an_older_owner_can_not_end, only_the_newest_epoch_can_end, a_reply_to_no_task_comes_to_the_owner,
+    a_reply_that_came_before_is_dropped, the_next_owner_knows_the_replies, the_owner_before_is_told_that_it_is_lost,
     journals_of_a_server_that_leaves_are_free, journals_of_a_server_that_is_gone_for_good_are_free,
     a_journal_is_offered_again_when_nobody_took_it, ends_of_a_server_that_is_gone_for_good_come_to_another,
     what_nobody_has_waits_for_who_listens_next, nodes_are_known_to_all, a_status_is_told_to_the_others,

@@ -491,6 +491,26 @@ protected:
         expect_posted(a.acquire("node").tasks, {late, stays});
     }
 
+    void nobody_joins_what_was_withdrawn() {
+        auto& a = open("a");
+        auto& b = open("b");
+        const auto owner = a.acquire("node").owner;
+        auto first = posted(1, "request"), second = posted(2, "request");
+        EXPECT_EQ(b.post("node", first), errc::ok);
+        EXPECT_EQ(b.withdraw("node", first.id), errc::ok);
+        EXPECT_EQ(b.post("node", second), errc::ok);
+        first.is_withdrawn = true;
+        const auto tasks = a.fetch_all("node", owner, 2);
+        expect_posted(tasks, {first, second});
+        ASSERT_EQ(tasks.size(), 2U);
+        EXPECT_EQ(a.end("node", owner, tasks[0].order, taken(1)), errc::ok);
+        expect_ends(b, {{first.id, taken(1)}});
+        const auto third = posted(3, "request");
+        EXPECT_EQ(b.post("node", third), errc::ok);
+        second.reply_until = std::max(second.reply_until, third.reply_until);  // which it joins
+        expect_posted(a.acquire("node").tasks, {second});
+    }
+
     void only_who_posted_can_withdraw() {
         auto& a = open("a");
         auto& b = open("b");

@@ -71,6 +71,7 @@ public:
     void end_by_reply(task& t, outcome&& how, reply&& content, std::shared_ptr<const payload>&& encoded,
                       std::uint64_t number, bool is_for_handler, Sink& sink) {
         t.answer = std::move(content);
+        t.answer_bytes = encoded->size();
         t.record.reply = std::move(encoded);
         t.record.reply_number = number;
         t.is_for_handler = is_for_handler;
@@ -85,6 +86,7 @@ public:
         task& t = tasks_.add(n, now.steady);
         t.record.request_id = request_id;
         t.record.taken = true;
+        t.answer_bytes = encoded->size();
         t.record.reply = std::move(encoded);
         t.record.reply_number = number;
         t.record.accepted = t.record.expires = now.system;
@@ -200,12 +202,18 @@ public:
     template <class Sink>
     void note_taken(node& n, task& t, Sink& sink) {
         t.record.taken = true;
+        note_again(n, t, sink);
+        tasks_.release(t, sink);
+    }
+
+    /// What the journal has of a taken task is to be written anew.
+    template <class Sink>
+    void note_again(node& n, task& t, Sink& sink) {
         if (t.busy == store_op::none) {
             update(n, t, sink);
         } else {
             t.taken_unnoted = true;
         }
-        tasks_.release(t, sink);
     }
 
     template <class Sink>
@@ -448,6 +456,10 @@ private:
         t.record = std::move(record);
         t.accepted = now.steady - (now.system - t.record.accepted);
         t.expires = later(now.steady, t.record.expires - now.system);
+        if (t.record.reply_until != t.record.reply_until.max()) {
+            t.given_up = later(now.steady, t.record.reply_until - now.system);
+            nodes_.arm(n, t.given_up, sink);
+        }
         t.stored = true;
         t.state = t.record.taken ? task_state::awaiting_reply : task_state::queued;
         t.interrupted = t.record.attempts > 0;
@@ -463,6 +475,7 @@ private:
             if (auto& content = t.record.content) {
                 sink(effects::released<std::shared_ptr<const payload>>{std::exchange(content, nullptr)});
             }
+            t.answer_bytes = t.record.reply->size();
             t.state = task_state::settling;
             t.reply_at = reply_stage::kept;
             n.remember_reply(t.record.reply_number, t.key);
@@ -482,7 +495,7 @@ private:
     /// Tries what could not be settled when it ended.
     template <class Sink>
     void settle_again(node& n, Sink& sink) {
-        for (task* t : std::exchange(n.unsettled, {})) conclude(*t, sink);
+        for (task* t : n.take_unsettled()) conclude(*t, sink);
     }
 
     /// Goes on with a task that has ended, when no operation on it is under way.
@@ -536,7 +549,7 @@ private:
             --settling_;
             tasks_.reported();
         }
-        if (t.stored) return t.owner->unsettled.push_back(&t);
+        if (t.stored) return t.owner->remember_unsettled(t);
         if constexpr (is_shared<Types>) {
             node& n = *t.owner;
             t.record.order != 0 ? n.share.tasks.erase(t.record.order) : n.share.replies.erase(&t);

@@ -61,6 +61,15 @@ public:
     std::size_t reachable() const noexcept { return reachable_; }
     const queued_in_all& queued() const noexcept { return queued_; }
 
+    /// Not empty where the store fails to settle so much that nothing more is to begin.
+    std::string what_is_unsettled(const node& n) const {
+        const bool is_full = n.unsettled.size() >= limits_.max_queued_tasks;
+        if (!is_full && queued_.unsettled < limits_.max_all_queued_tasks) return {};
+        return "the store could not note the end of " +
+               (is_full ? std::to_string(n.unsettled.size()) + " tasks of node " + *n.id
+                        : std::to_string(queued_.unsettled) + " tasks");
+    }
+
     // --- polls and streams ---------------------------------------------------------------------------------------------------------
 
     /// A poll or stream has come. Returns the one that was open before, or none.

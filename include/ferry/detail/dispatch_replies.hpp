@@ -41,8 +41,11 @@ public:
     void expect(task& t, const events::submitted<Ticket>& e, instant now, Sink& sink) {
         if (!e.wants_reply) return;
         const std::optional due = e.reply_within ? later(now.steady, *e.reply_within) : time_point::max();
+        const auto until = e.reply_within ? later(now.system, *e.reply_within) : t.record.reply_until.max();
+        t.record.reply_until = t.reply_due ? std::max(t.record.reply_until, until) : until;
         t.reply_due = std::max(t.reply_due, due);
         t.record.wants_reply = true;
+        if (t.state == task_state::awaiting_reply && t.owner->owned) journal_.note_again(*t.owner, t, sink);
         nodes_.arm(*t.owner, *t.reply_due, sink);
     }
 
@@ -52,11 +55,12 @@ public:
         if (known(n, e.call, e.number, sink)) return;
         const task* const t = n.request(e.request_id);
         const bool may_be_asked_for = is_shared<Types> || !e.request_id.empty();
+        early_reply<Types> came{std::move(e.call), e.request_id,         std::move(e.reply),
+                                e.number,          std::move(e.encoded), e.bytes};
         if (n.acquiring && may_be_asked_for && (!t || t->waits_for_journal())) {
-            n.early_replies.push_back(
-                {std::move(e.call), e.request_id, std::move(e.reply), e.number, std::move(e.encoded)});
+            n.early_replies.push_back(std::move(came));
         } else {
-            take(n, std::move(e.call), e.request_id, std::move(e.reply), e.number, std::move(e.encoded), now, sink);
+            take(n, std::move(came), now, sink);
         }
     }
 
@@ -68,8 +72,7 @@ public:
                 sink(effects::released<reply>{std::move(each.content)});
                 continue;
             }
-            take(n, std::move(each.call), each.request_id, std::move(each.content), each.number,
-                 std::move(each.encoded), now, sink);
+            take(n, std::move(each), now, sink);
         }
     }
 
@@ -99,15 +102,17 @@ public:
 
     /// The handler for an unclaimed reply has returned.
     template <class Sink>
-    void handled(task_key key, Sink& sink) {
+    void handled(const events::unclaimed_handled& e, Sink& sink) {
         --unclaimed_;
-        journal_.handled(key, sink);
+        unclaimed_bytes_ -= e.bytes;
+        journal_.handled(e.key, sink);
     }
     /// There is none.
     template <class Sink>
-    void unwanted(task_key key, Sink& sink) {
+    void unwanted(const events::unclaimed_unwanted& e, Sink& sink) {
         --unclaimed_;
-        journal_.unwanted(key, sink);
+        unclaimed_bytes_ -= e.bytes;
+        journal_.unwanted(e.key, sink);
     }
 
     /// A reply that was kept is there, or can't be had.
@@ -116,7 +121,7 @@ public:
         task* t = journal_.loaded(e.key, std::move(e.reply), std::move(e.text), sink);
         if (!t) return;
         t->is_for_handler = !t->reply_due;
-        if (t->is_for_handler) ++unclaimed_;
+        if (t->is_for_handler) count(t->answer_bytes);
         t->how = {t->is_for_handler ? outcome_kind::taken : outcome_kind::replied, errc::ok, {}, t->record.attempts};
         journal_.hand_over(*t, sink);
     }
@@ -126,7 +131,7 @@ public:
         if (!n.requests) return;
         std::vector<task*> late;
         for (const auto& [id, t] : *n.requests) {
-            if (!t->is_over() && t->reply_due && *t->reply_due <= now.steady) late.push_back(t);
+            if (!t->is_over() && end_of(*t) <= now.steady) late.push_back(t);
         }
         for (task* t : late) {
             journal_.end(*t, {outcome_kind::expired, errc::expired, "no reply came in time", t->record.attempts}, sink);
@@ -137,56 +142,70 @@ public:
         auto when = time_point::max();
         if (!n.requests) return when;
         for (const auto& [id, t] : *n.requests) {
-            if (!t->is_over()) when = std::min(when, t->reply_due.value_or(when));
+            if (!t->is_over()) when = std::min(when, end_of(*t));
         }
         return when;
     }
 
 private:
+    static time_point end_of(const task& t) { return t.reply_due.value_or(t.given_up); }
+
     template <class Sink>
-    void take(node& n, reply_call from, const std::string& request_id, reply&& content, std::uint64_t number,
-              std::shared_ptr<const payload>&& encoded, instant now, Sink& sink) {
+    void take(node& n, early_reply<Types>&& came, instant now, Sink& sink) {
         if constexpr (is_shared<Types>) {
-            sink(effects::released<reply>{std::move(content)});
-            store(n, std::move(from), request_id, number, std::move(encoded), sink);
+            sink(effects::released<reply>{std::move(came.content)});
+            store(n, std::move(came.call), came.request_id, came.number, std::move(came.encoded), sink);
         } else {
-            hand_on(n, std::move(from), request_id, std::move(content), number, std::move(encoded), now, sink);
+            hand_on(n, std::move(came), now, sink);
         }
+    }
+
+    void count(std::uint64_t bytes) {
+        ++unclaimed_;
+        unclaimed_bytes_ += bytes;
+    }
+
+    /// Empty where there is room for a reply of so many bytes that nobody waits for.
+    std::string what_is_full(const node& n, std::uint64_t bytes) const {
+        if (auto full = nodes_.what_is_unsettled(n); !full.empty()) return full;
+        const bool has_bytes =
+            unclaimed_bytes_ <= limits_.max_unclaimed_bytes && bytes <= limits_.max_unclaimed_bytes - unclaimed_bytes_;
+        if (unclaimed_ == 0 || (unclaimed_ < limits_.max_unclaimed_replies && has_bytes)) return {};
+        return std::to_string(unclaimed_) + " replies of " + std::to_string(unclaimed_bytes_) +
+               " bytes that nobody waits for are still to be handled";
     }
 
     /// A reply that ends a task is answered once that is settled, or the reply noted. Until then its node keeps it.
     template <class Sink>
-    void hand_on(node& n, reply_call from, const std::string& request_id, reply&& content, std::uint64_t number,
-                 std::shared_ptr<const payload>&& encoded, instant now, Sink& sink) {
-        task* t = n.request(request_id);
+    void hand_on(node& n, early_reply<Types>&& came, instant now, Sink& sink) {
+        task* t = n.request(came.request_id);
         if (t && t->is_over()) t = nullptr;  // it has a reply already, which was kept
         const bool wanted = t && t->reply_due;
-        if (!wanted && unclaimed_ >= limits_.max_unclaimed_replies) {
-            sink(effects::answer_reply<reply_call>{
-                std::move(from), errc::queue_full,
-                std::to_string(unclaimed_) + " replies that nobody waits for are still to be handled"});
-            return sink(effects::released<reply>{std::move(content)});
+        if (auto full = wanted ? std::string() : what_is_full(n, came.bytes); !full.empty()) {
+            sink(effects::answer_reply<reply_call>{std::move(came.call), errc::queue_full, std::move(full)});
+            return sink(effects::released<reply>{std::move(came.content)});
         }
-        if (!wanted) ++unclaimed_;
-        if (!t && encoded) {
-            return journal_.keep_for_handler(n, std::move(from), request_id, std::move(content), std::move(encoded),
-                                             number, now, sink);
+        if (!wanted) count(came.bytes);
+        if (!t && came.encoded) {
+            return journal_.keep_for_handler(n, std::move(came.call), came.request_id, std::move(came.content),
+                                             std::move(came.encoded), came.number, now, sink);
         }
         if (!t) {
-            n.remember_reply(number, 0);
-            sink(effects::unclaimed_reply<reply>{*n.id, request_id, std::move(content)});
-            return sink(effects::answer_reply<reply_call>{std::move(from), errc::ok, {}});
+            n.remember_reply(came.number, 0);
+            sink(effects::unclaimed_reply<reply>{*n.id, came.request_id, std::move(came.content), 0, came.bytes});
+            return sink(effects::answer_reply<reply_call>{std::move(came.call), errc::ok, {}});
         }
-        remember(n, number, t->key);
-        t->answered_by.push_back(std::move(from));
+        remember(n, came.number, t->key);
+        t->answered_by.push_back(std::move(came.call));
         outcome how{wanted ? outcome_kind::replied : outcome_kind::taken, errc::ok, {}, t->record.attempts};
-        if (encoded) {
-            journal_.end_by_reply(*t, std::move(how), std::move(content), std::move(encoded), number, !wanted, sink);
+        if (came.encoded) {
+            journal_.end_by_reply(*t, std::move(how), std::move(came.content), std::move(came.encoded), came.number,
+                                  !wanted, sink);
         } else if (wanted) {
-            t->answer = std::move(content);
+            t->answer = std::move(came.content);
             journal_.end(*t, std::move(how), sink);
         } else {
-            sink(effects::unclaimed_reply<reply>{*n.id, request_id, std::move(content)});
+            sink(effects::unclaimed_reply<reply>{*n.id, came.request_id, std::move(came.content), 0, came.bytes});
             journal_.end(*t, std::move(how), sink);
         }
     }
@@ -226,6 +245,7 @@ private:
     dispatch_tasks<Types>& tasks_;
     dispatch_journal<Types>& journal_;
     std::size_t unclaimed_ = 0;
+    std::uint64_t unclaimed_bytes_ = 0;
 };
 
 }  // namespace ferry::detail

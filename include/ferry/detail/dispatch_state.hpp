@@ -86,11 +86,14 @@ struct dispatch_task {
     time_point accepted, expires, not_before = time_point::min();
     time_point lease_end;                 // while held
     std::optional<time_point> reply_due;  // none: nobody here waits for a reply
-    std::string carried_over;             // the connection of the last delivery, by poll
-    std::string label;                    // for logs
+    time_point given_up =
+        time_point::max();     // a request of before a restart, without a reply, for which nobody has asked again
+    std::string carried_over;  // the connection of the last delivery, by poll
+    std::string label;         // for logs
     std::vector<typename Types::ticket> tickets;
     outcome how;
     std::optional<typename Types::reply> answer;
+    std::uint64_t answer_bytes = 0;                       // as it came, where the store keeps it
     std::vector<typename Types::reply_call> answered_by;  // told when the task is settled, or the reply noted
     reply_stage reply_at = reply_stage::none;
     bool is_for_handler = false;  // the reply, as nobody waits for it
@@ -218,6 +221,7 @@ struct early_reply {
     typename Types::reply content;
     std::uint64_t number;
     std::shared_ptr<const payload> encoded;
+    std::uint64_t bytes;
 };
 
 /// The replies of a node that came last, each with the task that it ended, or 0.
@@ -247,6 +251,7 @@ private:
 struct queued_in_all {
     std::size_t tasks = 0;
     std::uint64_t bytes = 0;
+    std::size_t unsettled = 0;  // in no lane any more
 };
 
 /// A reply that came while a task of its request was ending, whose end is to be in the store first.
@@ -368,11 +373,20 @@ struct dispatch_node {
         if (requests->empty()) requests.reset();
     }
 
+    void remember_unsettled(task& t) {
+        unsettled.push_back(&t);
+        ++all->unsettled;
+    }
+    std::vector<task*> take_unsettled() {
+        all->unsettled -= unsettled.size();
+        return std::exchange(unsettled, {});
+    }
+
     void forget_tasks() {
         lanes = {};
         count(-static_cast<std::ptrdiff_t>(queued_tasks), 0 - queued_bytes);
         requests.reset();
-        unsettled.clear();
+        take_unsettled();
         if constexpr (is_shared<Types>) {
             share.tasks.clear();
             share.replies.clear();

@@ -80,7 +80,8 @@ public:
     static void give(task& t, task_key key, Sink& sink) {
         if (t.answer && t.is_for_handler) {
             t.handlers += key != 0;
-            sink(effects::unclaimed_reply<reply>{*t.owner->id, t.record.request_id, *std::exchange(t.answer, {}), key});
+            sink(effects::unclaimed_reply<reply>{*t.owner->id, t.record.request_id, *std::exchange(t.answer, {}), key,
+                                                 t.answer_bytes});
         }
         for (auto& each : t.tickets) {
             const bool last = &each == &t.tickets.back();

@@ -248,9 +248,6 @@ private:
         arrived_task work;
     };
     struct tidy_spool {};
-    struct left_reply_ended {
-        outcome how;
-    };
     struct open_upload {
         std::shared_ptr<reply_upload> call;
         std::uint64_t id;
@@ -275,9 +272,9 @@ private:
     };
     using later =
         std::variant<intake_effects::reconnect, open_poll, cancel<task_poll>, open_stream, cancel<task_stream>, flush,
-                     flush_soon, run_task, intake_effects::forget_task, tidy_spool, left_reply_ended, open_upload,
-                     send_range, cancel<reply_upload>, send_feedback_call, cancel<feedback_call>, ended,
-                     intake_effects::warning, intake_effects::wake_at, debug_note>;
+                     flush_soon, run_task, intake_effects::forget_task, tidy_spool, open_upload, send_range,
+                     cancel<reply_upload>, send_feedback_call, cancel<feedback_call>, ended, intake_effects::warning,
+                     intake_effects::wake_at, debug_note>;
 
     struct sink {
         grpc_client_link& link;
@@ -381,9 +378,14 @@ private:
                 kept.push(tidy_spool{});
             }
             sent.push_back(std::move(e.content));
-            if (!e.ticket) return kept.push(left_reply_ended{std::move(e.how)});
+            if (!e.ticket) return left_reply_ended(e.how);
             kept.push(ended(e.ticket));
             e.ticket->end(std::move(e.how), std::nullopt);
+        }
+        void left_reply_ended(const outcome& how) {
+            if (how.kind == outcome_kind::taken || how.kind == outcome_kind::stopped) return;
+            kept.push(intake_effects::warning{"a reply that an earlier life of this node had left is given up: " +
+                                              std::string(to_string(how.kind)) + ": " + how.text});
         }
         void operator()(intake_effects::progressed<ticket> e) {
             if (e.ticket) e.ticket->progressed(e.sent);
@@ -438,6 +440,8 @@ private:
                 return post_event(intake_events::delivery_progress{id, head.task, what.received});
             case task_inbox::came::damaged:
                 return post_event(intake_events::delivery_damaged{id, head.task, std::move(what.text)});
+            case task_inbox::came::no_room:
+                return post_event(intake_events::delivery_put_off{id, head.task, head.urgent, std::move(what.text)});
             case task_inbox::came::too_large:
                 return post_event(intake_events::delivery_refused{id, head.task, std::move(what.text)});
             case task_inbox::came::whole: break;
@@ -570,11 +574,6 @@ private:
     }
 
     void perform(ended) {}  // it tells as it goes
-    void perform(const left_reply_ended& e) {
-        if (e.how.kind == outcome_kind::taken || e.how.kind == outcome_kind::stopped) return;
-        log_.warn(researcher() + ": a reply that an earlier life of this node had left is given up: " +
-                  std::string(to_string(e.how.kind)) + ": " + e.how.text);
-    }
     void perform(const intake_effects::warning& e) { log_.warn(researcher() + ": " + e.text); }
     void perform(intake_effects::wake_at e) { alarm_.at(e.when); }
     void perform(const debug_note& e) { log_.debug(e.text); }

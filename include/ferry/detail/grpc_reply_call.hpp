@@ -94,7 +94,7 @@ public:
         });
     }
 
-    /// Nothing where the upload is refused.
+    /// Nothing where the upload is refused; else it waits for `begin`.
     std::optional<entry> open(Call* of) {
         entry made;
         bool opened = false;
@@ -102,7 +102,12 @@ public:
         return opened ? std::optional(made) : std::nullopt;
     }
 
-    /// True where the call reads on now.
+    // True where the call reads on now; else `read_on` will tell when.
+    bool begin(entry e, std::uint64_t bytes) {
+        bool more = false;
+        run([&](time_point now, auto&) { more = gate_.begin(e, bytes, now); });
+        return more;
+    }
     bool chunk(entry e, std::uint64_t bytes) {
         bool more = false;
         run([&](time_point now, auto&) { more = gate_.chunk(e, bytes, now); });
@@ -203,7 +208,7 @@ public:
         entry_ = guard_.open(this);
         if (!entry_) return finish(wire::to_status(errc::queue_full, "the server takes no more uploads for now"));
         if (name_ && !go_on(std::move(part))) return;
-        StartRead(&in_);
+        if (guard_.begin(*entry_, in_memory())) StartRead(&in_);
     }
 
     /// In place of `open`.
@@ -259,7 +264,7 @@ private:
         }
         context_->AddInitialMetadata(wire::offset_key, std::to_string(chunks_.received()));
         StartSendInitialMetadata();
-        return in_memory() == 0 || guard_.chunk(*entry_, in_memory());
+        return true;
     }
 
     /// What counts for the budget.

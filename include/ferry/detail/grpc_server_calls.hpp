@@ -11,6 +11,7 @@
 #include <ferry/detail/grpc_format.hpp>
 #include <ferry/detail/grpc_reply_call.hpp>
 #include <ferry/detail/grpc_stream_call.hpp>
+#include <ferry/detail/grpc_task_call.hpp>
 #include <ferry/detail/wake_ups.hpp>
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
@@ -146,11 +147,11 @@ private:
     bool cancelled_ = false;
 };
 
-/// The service's methods, as gRPC calls them: those with large messages raw.
+/// The service's methods, as gRPC calls them: raw, so that nothing is parsed that is too large.
 template <class Rpc>
 using callback_methods = typename Rpc::template WithRawCallbackMethod_GetTask<
     typename Rpc::template WithRawCallbackMethod_GetTaskUnary<typename Rpc::template WithRawCallbackMethod_ReplyTask<
-        typename Rpc::template WithCallbackMethod_Feedback<typename Rpc::Service>>>>;
+        typename Rpc::template WithRawCallbackMethod_Feedback<typename Rpc::Service>>>>;
 
 /// The service, to be registered with one gRPC server. `Rpc` has a name so that gRPC's handlers are compiled only where a server is.
 template <class Host, class Rpc = researcher::ResearcherService>
@@ -200,8 +201,9 @@ public:
         return call.get();
     }
 
-    grpc::ServerUnaryReactor* Feedback(grpc::CallbackServerContext* context, const researcher::FeedbackMessage* request,
-                                       researcher::Empty*) override {
+    grpc::ServerUnaryReactor* Feedback(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override {
+        *response = wire::empty_message();
         auto* reactor = context->DefaultReactor();
         reactor->Finish(take(*context, *request));
         return reactor;
@@ -211,10 +213,12 @@ private:
     static constexpr std::size_t max_poll_bytes = 64 * 1024;
     static constexpr std::size_t max_feedback_bytes = 4 * 1024 * 1024;
 
-    grpc::Status take(const grpc::CallbackServerContext& context, const researcher::FeedbackMessage& request) {
-        const auto bytes = request.ByteSizeLong();
-        const auto& node = request.has_log() ? request.log().node_id() : request.scalar().node_id();
+    grpc::Status take(const grpc::CallbackServerContext& context, const grpc::ByteBuffer& raw) {
+        const auto bytes = raw.Length();
         if (bytes > max_feedback_bytes) return wire::to_status(errc::too_large, "feedback has at most 4 MiB");
+        researcher::FeedbackMessage request;
+        if (!wire::parse(raw, request)) return wire::to_status(errc::protocol_error, "what came is no FeedbackMessage");
+        const auto& node = request.has_log() ? request.log().node_id() : request.scalar().node_id();
         if (node.size() > max_node_id_bytes)
             return wire::to_status(errc::protocol_error, "a node's id has at most 1024 bytes");
         if (!request.has_log() && !request.has_scalar())

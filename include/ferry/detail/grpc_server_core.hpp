@@ -16,6 +16,7 @@
 #include <ferry/detail/random_seed.hpp>
 #include <ferry/detail/server_store.hpp>
 #include <ferry/detail/store_write.hpp>
+#include <ferry/detail/time_limit.hpp>
 #include <ferry/dispatch.hpp>
 #include <ferry/identity.hpp>
 #include <ferry/message.hpp>
@@ -63,9 +64,11 @@ public:
                     [log = log_](const std::string& what) { log.warn("a callback threw: " + what); }),
           decoders_(2, [log = log_](const std::string& what) { log.warn("decoding a reply threw: " + what); }),
           uploads_(options_.inbound, options_.replies, [this](auto when) { alarm_.at(when); }),
+          watched_(options_.limits.idle_limit, [this](auto when) { alarm_.at(when); }),
           alarm_([this] {
               flush_waiting();
               uploads_.time_passed();
+              watched_.time_passed(now().steady);
               post_event(events::time_passed{});
           }) {}
 
@@ -199,26 +202,14 @@ public:
     }
     bool knows(const peer_info& peer) const override {
         if constexpr (provides::knows<Identity>) {
-            try {
-                if (identity_.knows(peer)) return true;
-            } catch (...) {
-            }
-            log_.warn("a peer at " + peer.address + " may speak for no node: its upload is turned away");
-            return false;
+            return permits([&] { return identity_.knows(peer); }, peer, "sent an upload, and may speak for no node");
         } else {
             return true;
         }
     }
-    /// An identity that throws admits nobody.
     bool admits(const std::string& node, const peer_info& peer) const override {
-        try {
-            if (identity_.admits(node, peer)) return true;
-            log_.warn("a peer at " + peer.address + " spoke for node " + node + ", which it may not");
-        } catch (...) {
-            log_.warn("the identity threw as a peer at " + peer.address + " spoke for node " + node +
-                      ": it is turned away");
-        }
-        return false;
+        return permits([&] { return identity_.admits(node, peer); }, peer,
+                       "spoke for node " + node + ", which it may not");
     }
     void poll_opened(call on, const std::string& connection, std::chrono::steady_clock::time_point deadline) override {
         const auto& kept = *on;
@@ -251,6 +242,9 @@ public:
         }
         alarm_.at(now().steady + longest_wait);
     }
+
+    void watch(const std::shared_ptr<task_call>& on) override { watched_.watch(on, now().steady); }
+    void let_go(const task_call& on) override { watched_.let_go(&on); }
 
     /// Decodes what is small at once, on gRPC's thread, and all else on threads of the server's own. Replies of one origin
     /// follow one another; those of different ones may overlap.
@@ -334,7 +328,7 @@ private:
     };
     struct unhandled_reply {
         std::string node;
-        task_key key;
+        events::unclaimed_unwanted what;
     };
     struct undelivered_forward {
         std::string node;
@@ -413,11 +407,11 @@ private:
         }
         void operator()(effects::unclaimed_reply<message_type> e) {
             if (server.on_unclaimed_reply) {
-                auto job = server.handling(e.node, std::move(e.reply), e.key);
+                auto job = server.handling(e.node, std::move(e.reply), {e.key, e.bytes});
                 server.executor_.enqueue(e.node, job);
                 return kept.push(enqueued{std::move(job)});
             }
-            kept.push(unhandled_reply{e.node, e.key});
+            kept.push(unhandled_reply{e.node, {e.key, e.bytes}});
             kept.push(refused_reply{std::make_unique<message_type>(std::move(e.reply))});
         }
         void operator()(effects::node_changed e) {
@@ -432,6 +426,19 @@ private:
             server.drained_changed_.notify_all();
         }
     };
+
+    /// An identity that throws permits nothing.
+    template <class Ask>
+    bool permits(Ask&& ask, const peer_info& peer, const std::string& otherwise) const {
+        std::string thrown;
+        try {
+            if (ask()) return true;
+        } catch (...) {
+            thrown = " (the identity threw)";
+        }
+        log_.warn("a peer at " + peer.address + " " + otherwise + thrown + ": it is turned away");
+        return false;
+    }
 
     template <class Step>
     void run(Step&& step) {
@@ -490,7 +497,7 @@ private:
         });
     }
     void perform(const unhandled_reply& e) {
-        post_event(events::unclaimed_unwanted{e.key});
+        post_event(e.what);
         log_.debug("a reply of node " + e.node + " that nobody waits for");
     }
     void perform(const undelivered_forward& e) {
@@ -536,8 +543,9 @@ private:
         }
         std::shared_ptr<const payload> encoded;
         if constexpr (lasting_agent_store<Store>) encoded = std::make_shared<const payload>(content);
-        post_reply(from, events::reply_arrived<std::shared_ptr<reply_source>, message_type>{
-                             from, node, request_id, std::move(*message), from->number(), std::move(encoded)});
+        post_reply(
+            from, events::reply_arrived<std::shared_ptr<reply_source>, message_type>{
+                      from, node, request_id, std::move(*message), from->number(), std::move(encoded), content.size()});
     }
 
     /// The core is locked once for the reply and the receipt that comes with it.
@@ -568,14 +576,12 @@ private:
         return task;
     }
 
-    std::function<void()> handling(const std::string& node, message_type reply, task_key key) {
+    std::function<void()> handling(const std::string& node, message_type reply, const events::unclaimed_handled& end) {
         basic_reply<message_type> result;
         result.how.kind = outcome_kind::replied;
         result.message = std::move(reply);
         result.node = node;
-        auto handled = [self = this->shared_from_this(), key](void*) {
-            self->post_event(events::unclaimed_handled{key});
-        };
+        auto handled = [self = this->shared_from_this(), end](void*) { self->post_event(end); };
         return [this, result = std::move(result), at_end = std::shared_ptr<void>(nullptr, handled)] {
             on_unclaimed_reply(result);
         };
@@ -610,6 +616,7 @@ private:
     upload_guard uploads_;
     std::mutex waiting_mutex_;
     std::vector<std::weak_ptr<task_call>> waiting_;  // streams with something to say that may wait
+    time_limit<task_call> watched_;                  // streams without a hello, or that must end
     alarm alarm_;
 };
 

@@ -1,6 +1,6 @@
 // layer 4
-// The server's end of a node's stream as a reactor, and what it has in common with a poll. It carries frames and bytes, and
-// reports events; what is to happen is decided by the host.
+// The server's end of a node's stream as a reactor. It carries frames and bytes, and reports events; what is to happen is
+// decided by the host. Where its hello doesn't come, or its end can't be written, it is given up after a while.
 //
 // Each call keeps itself alive from its start to OnDone. Its own mutex guards all that it has, its operations and its one
 // Finish; no event is reported under it.
@@ -9,8 +9,8 @@
 #include <ferry/researcher.pb.h>
 #include <ferry/chunk.hpp>
 #include <ferry/detail/grpc_frames.hpp>
-#include <ferry/detail/grpc_reply_call.hpp>
 #include <ferry/detail/grpc_reply_source.hpp>
+#include <ferry/detail/grpc_task_call.hpp>
 #include <ferry/error.hpp>
 #include <ferry/frames.hpp>
 #include <ferry/identity.hpp>
@@ -35,56 +35,13 @@
 
 namespace ferry::detail {
 
-inline constexpr std::size_t max_node_id_bytes = 1024;
-
-/// A poll or a stream: what tasks go over.
-class task_call {
-public:
-    virtual ~task_call() = default;
-
-    /// Fixed once the host has heard of the call.
-    const std::string& node() const noexcept { return node_; }
-
-    virtual void finish(const grpc::Status& how) = 0;
-
-    /// Of a poll.
-    virtual void send(const std::shared_ptr<const payload>&, const chunk&) {}
-
-    // Of a stream. What is queued goes out with the next `flush`, what is told before a range. Queueing touches no gRPC: it may
-    // be done under the host's lock, so that it keeps the order of what the host has decided.
-    virtual void queue(const std::shared_ptr<const payload>&, const chunk&, const frames::delivery_head&) {}
-    virtual void queue_whole(std::shared_ptr<const payload>, const frames::delivery_head&) {}
-    virtual void queue(researcher::TaskResponse&&) {}
-    virtual void flush() {}
-
-protected:
-    std::string node_;
-};
-
-/// Who streams report to, from gRPC's threads; must not block. A `connection` is gRPC's name of the peer: it has the peer's
-/// port, so it is unique among open connections.
-class stream_call_host : public reply_call_host {
-public:
-    /// What `admits` wants to know of whoever makes the call.
-    virtual peer_info peer_of(const grpc::CallbackServerContext& context) const = 0;
-    virtual bool admits(const std::string& node, const peer_info& peer) const = 0;
-    virtual void stream_opened(std::shared_ptr<task_call> call, const std::string& connection, frames::hello hello) = 0;
-    virtual void receipt_came(const std::shared_ptr<task_call>& call, frames::receipt receipt) = 0;
-    virtual void lease_renewed(const std::shared_ptr<task_call>& call, const std::vector<std::uint64_t>& tasks) = 0;
-    virtual void node_leaving(const std::shared_ptr<task_call>& call) = 0;
-    virtual void range_sent(const std::shared_ptr<task_call>& call) = 0;
-    virtual void poll_broken(const std::shared_ptr<task_call>& call, errc reason, std::string text) = 0;
-    /// What is queued may wait a little, for what else is to be said. Touches no gRPC.
-    virtual void flush_soon(const std::shared_ptr<task_call>& call) = 0;
-};
-
 template <class Host>
 class basic_stream_call final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
                                 public task_call,
                                 public std::enable_shared_from_this<basic_stream_call<Host>> {
 public:
     /// `problem(who)` says why the peer, who calls itself so, is refused; empty where it isn't.
-    basic_stream_call(std::shared_ptr<Host> host, peer_info peer, const grpc::CallbackServerContext& context,
+    basic_stream_call(std::shared_ptr<Host> host, peer_info peer, grpc::CallbackServerContext& context,
                       std::function<std::string(const std::string&)> problem)
         : host_(std::move(host)), peer_(std::move(peer)), context_(context), problem_(std::move(problem)) {}
 
@@ -94,6 +51,7 @@ public:
         const std::lock_guard lock(mutex_);
         self_ = this->shared_from_this();
         read_next();
+        host_->watch(self_);
     }
 
     void queue(const std::shared_ptr<const payload>& content, const chunk& part,
@@ -164,6 +122,16 @@ public:
         how_it_ends_ = how;
         dropped.swap(range_);
         write_next();
+        if (!finished_) host_->watch(self_);
+    }
+
+    void give_up() override {
+        {
+            const std::lock_guard lock(mutex_);
+            if (!self_) return;
+            if (over_) return context_.TryCancel();  // what is being written goes with it
+        }
+        finish(wire::to_status(errc::idle_timeout, "a stream begins with a hello, which didn't come"));
     }
 
     /// A small reply has been dealt with, and its answer is queued. Few answers may wait: a node sends no more than so many
@@ -337,6 +305,7 @@ private:
             node_ = request.node();
             opened_ = true;
         }
+        host_->let_go(*this);
         host_->stream_opened(self, context_.peer(), wire::hello_from_proto(request.hello()));
         return true;
     }
@@ -391,12 +360,13 @@ private:
         const bool opened = opened_;
         unsaid.swap(told_);
         lock.unlock();
+        self->host_->let_go(*self);
         if (opened) self->host_->poll_broken(self, errc::stream_broken, "the stream is over");
     }
 
     const std::shared_ptr<Host> host_;
     const peer_info peer_;
-    const grpc::CallbackServerContext& context_;
+    grpc::CallbackServerContext& context_;
     const std::function<std::string(const std::string&)> problem_;
     std::mutex mutex_;
     std::shared_ptr<basic_stream_call> self_;

@@ -27,7 +27,7 @@ namespace ferry::detail {
 
 class task_inbox {
 public:
-    enum class came { nothing, part, whole, damaged, too_large };
+    enum class came { nothing, part, whole, damaged, no_room, too_large };
 
     struct result {
         came what = came::nothing;
@@ -87,7 +87,7 @@ public:
         }
         if (!into) return {};
         auto out = put(*into, id, header, in);
-        if (out.what == came::whole || out.what == came::damaged) erase(header.head.task, into);
+        if (out.what != came::nothing && out.what != came::part) erase(header.head.task, into);
         return out;
     }
 
@@ -158,6 +158,11 @@ private:
                                                                  : chunk_assembler(limits_));
     }
 
+    static came failure(errc code) {
+        if (code == errc::too_large) return came::too_large;
+        return code == errc::spool_failed ? came::no_room : came::damaged;
+    }
+
     result put(entry& into, std::uint64_t id, const wire::part_header& header, grpc::ByteBuffer& in) {
         const std::lock_guard lock(into.mutex);
         auto& chunks = into.chunks;
@@ -174,7 +179,7 @@ private:
         out.head = into.head;
         const auto read = wire::read_chunk(in, chunks);
         if (read.code != errc::ok) {
-            out.what = read.code == errc::too_large ? came::too_large : came::damaged;
+            out.what = failure(read.code);
             out.text = read.text;
             return out;
         }
@@ -183,9 +188,9 @@ private:
         if (!chunks.complete()) return out;
         const bool differs = header.checksum && *header.checksum != chunks.checksum();
         out.content = chunks.take();
-        out.what = differs || chunks.failed() ? came::damaged : came::whole;
+        out.what = differs ? came::damaged : came::whole;
         if (differs) out.text = differs_text;
-        if (chunks.failed()) out.text = chunks.text();
+        if (chunks.failed()) out.what = failure(chunks.code()), out.text = chunks.text();
         return out;
     }
 

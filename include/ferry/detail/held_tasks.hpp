@@ -109,8 +109,8 @@ public:
         for (lane& in : lanes_) in.receipt_told = false;
     }
 
-    /// Returns the number of the task whose receipt is to be told, or 0; nothing waits for a key of 0. What was `not_now` takes the later ones of its lane with it: where the
-    /// server is told so, once it has withdrawn them.
+    /// Returns the number of the task whose receipt is to be told, or 0; nothing waits for a key of 0. What was `not_now`
+    /// takes the later ones of its lane with it: where the server is told so, once it has withdrawn them.
     template <class Sink>
     std::uint64_t returned(const intake_events::task_returned& e, bool is_told, Sink& sink) {
         for (lane& in : lanes_) {
@@ -129,6 +129,12 @@ public:
             return was_told && e.what == frames::verdict::taken ? 0 : number;
         }
         return 0;
+    }
+
+    /// It is refused for now before it is here: what follows it in its lane waits until the server has withdrawn that.
+    void put_off(std::uint64_t number, bool urgent) {
+        auto& before = lanes_[urgent ? 0 : 1].returning;
+        if (before == 0) before = number;
     }
 
     template <class Sink>

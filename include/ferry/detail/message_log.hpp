@@ -69,13 +69,10 @@ private:
     /// A line has words of a peer's in it, which must not look like another line, nor steer a terminal.
     static std::string one_line(const std::string& text) {
         auto line = utf8_text(text, max_line_bytes);
-        unsigned char before = 0;
-        for (char& each : line) {
-            const auto code = static_cast<unsigned char>(each);
-            const bool is_second_set = before == 0xc2 && code < 0xa0;  // U+0080 to U+009F
-            if (code < 0x20 || code == 0x7f) each = '?';
-            if (is_second_set) (&each)[-1] = each = '?';
-            before = code;
+        for (std::size_t i = 0; i < line.size(); ++i) {
+            const auto code = static_cast<unsigned char>(line[i]);
+            if (code < 0x20 || code == 0x7f) line[i] = '?';
+            if (i > 0 && line[i - 1] == '\xc2' && code < 0xa0) line[i - 1] = line[i] = '?';  // U+0080 to U+009F
         }
         if (text.size() > max_line_bytes) line += "... (" + std::to_string(text.size()) + " bytes)";
         return line;

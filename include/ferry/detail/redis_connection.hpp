@@ -145,7 +145,10 @@ public:
     /// The answer to the oldest command that has none. Throws `redis_failure` where the connection is broken.
     redis_value get() {
         void* out = nullptr;
-        if (::redisGetReply(context_.get(), &out) != REDIS_OK) fail(context_->errstr);
+        if (::redisGetReply(context_.get(), &out) != REDIS_OK) {
+            fail(context_->err == REDIS_ERR_IO && errno == EAGAIN ? "it did not answer in time (see answer_within)"
+                                                                  : context_->errstr);
+        }
         return redis_value(static_cast<redisReply*>(out));
     }
 

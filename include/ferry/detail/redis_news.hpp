@@ -91,6 +91,19 @@ protected:
         if (take) take(std::move(note));
     }
 
+    /// For a script that holds contents. A Redis that stood still may run one that was given up: nobody knows of its holds then.
+    void run_holding(redis_script which, std::vector<std::string> words, told done) {
+        auto hold = new_hold();
+        words.push_back(hold);
+        run({which, std::move(words)}, [this, hold = std::move(hold), done = std::move(done)](redis_answer answer) {
+            if (!answer.ok()) {
+                const std::lock_guard lock(mutex_);
+                given_up_.push_back({hold, beats_until_run});
+            }
+            done(std::move(answer));
+        });
+    }
+
     /// The store has this task, and is to tell its end.
     void expect_end(std::uint64_t id) {
         const std::lock_guard lock(mutex_);
@@ -143,7 +156,23 @@ private:
                 if (answer.value[2].number() == 1) tell({.what = store_note::kind::ends});
                 if (answer.value[3].number() == 1) check_posted();
                 if (answer.value[4].number() == 1) come_back();
+                let_go_of_given_up();
             });
+    }
+
+    /// What was sent over a connection that broke may be run a little later than what comes over the next one.
+    void let_go_of_given_up() {
+        std::vector<std::string> words;
+        {
+            const std::lock_guard lock(mutex_);
+            for (auto& each : given_up_) {
+                if (words.size() == max_words) break;
+                words.push_back(each.word);
+                --each.beats;
+            }
+            std::erase_if(given_up_, [](const hold& each) { return each.beats == 0; });
+        }
+        if (!words.empty()) run({redis_script::unhold, std::move(words)}, [](const redis_answer&) {});
     }
 
     /// Messages may have been missed, and Redis may have lost what it had.
@@ -223,8 +252,16 @@ private:
         });
     }
 
+    struct hold {
+        std::string word;
+        int beats;
+    };
+    static constexpr int beats_until_run = 3;
+    static constexpr std::size_t max_words = 1000;
+
     std::atomic<bool> has_left_{false};
     std::mutex mutex_;
+    std::vector<hold> given_up_;
     std::function<void(store_note)> take_;
     std::unordered_set<std::uint64_t> posted_;  // and not ended, as far as is known here
     std::unique_ptr<redis_listener> listener_;

@@ -5,6 +5,7 @@
 // Keys, behind the prefix. A number in a key or a list has 20 digits, so that texts sort as numbers do.
 //
 //   format                  of all this
+//   grace                   until this lapses no server is forgotten
 //   servers                 set of names; alive:S (as long as its lease) and known:S (longer): tokens of a server's life
 //   nodes                   set of ids; n:N: owner and epoch of a node's journal, its last order, its status
 //   o:N  t:N:O  r:N  w:N    a journal: its orders, each task, orders by request id, orders of tasks that were changed
@@ -44,8 +45,9 @@ enum class redis_script : std::size_t {
     reserve,
     chunk,
     release,
+    unhold,
 };
-inline constexpr std::size_t redis_script_count = 18;
+inline constexpr std::size_t redis_script_count = 19;
 
 /// Those that a Redis without memory refuses. The others free it, or keep a server alive.
 constexpr bool needs_room(redis_script which) noexcept {
@@ -103,6 +105,10 @@ end
 local function let_go(server)
   for _, hold in ipairs(call('HKEYS', P .. 'u:' .. server)) do drop(string.match(hold, '^[^ ]*')) end
   call('DEL', P .. 'u:' .. server)
+end
+-- What lapsed while Redis was away says nothing of its server: then this server's has, too, or one has come back and seen it.
+local function is_forgotten(server)
+  return call('EXISTS', P .. 'known:' .. server, P .. 'grace') == 0 and call('EXISTS', P .. 'known:' .. me) == 1
 end
 local function changed(node, order)
   call('ZADD', P .. 'w:' .. node, call('HINCRBY', P .. 'n:' .. node, 'changes', 1), order)
@@ -192,6 +198,7 @@ local forgotten = 1 - call('EXISTS', P .. 'known:' .. me)
 call('SET', P .. 'alive:' .. me, ARGV[3], 'PX', ARGV[4])
 call('SET', P .. 'known:' .. me, ARGV[3], 'PX', ARGV[5])
 call('SADD', P .. 'servers', me)
+if forgotten == 1 then call('SET', P .. 'grace', '1', 'PX', ARGV[5]) end
 local free, ends = {}, 0
 for _, s in ipairs(call('SMEMBERS', P .. 'servers')) do
   if s ~= me and call('EXISTS', P .. 'alive:' .. s) == 0 then
@@ -203,7 +210,7 @@ for _, s in ipairs(call('SMEMBERS', P .. 'servers')) do
       call('PUBLISH', C .. 'to:' .. s, 'lost ' .. node)
       free[#free + 1] = node
     end
-    if #owned < 500 and call('EXISTS', P .. 'known:' .. s) == 0 then
+    if #owned < 500 and is_forgotten(s) then
       call('DEL', P .. 'p:' .. s)
       local places = call('ZRANGE', P .. 'e:' .. s, 0, 199)
       for _, each in ipairs(places) do
@@ -312,6 +319,7 @@ if call('EXISTS', n) == 0 then return {'unknown'} end
 if call('HEXISTS', p, id) == 1 then return {'ok', notify(node)} end
 local asker = 'a:' .. pad(id) .. me
 local open_one = request ~= '' and call('HGET', P .. 'r:' .. node, request)
+if open_one and call('HGET', P .. 't:' .. node .. ':' .. open_one, 'withdrawn') == '1' then open_one = false end
 if open_one then
   local t = P .. 't:' .. node .. ':' .. open_one
   call('HSET', t, asker, 1)
@@ -368,7 +376,7 @@ if has_reply then
   end
 end
 local function tell(server, id)
-  if call('EXISTS', P .. 'known:' .. server) == 0 then
+  if is_forgotten(server) then
     call('HDEL', P .. 'p:' .. server, id)
     if content == '' then return end
     server, id = me, '0'
@@ -442,6 +450,18 @@ return {'ok'}
     // release: content, hold.
     R"lua(
 if call('HDEL', P .. 'u:' .. me, ARGV[4]) == 1 then drop(ARGV[3]) end
+return {'ok'}
+)lua",
+    // unhold: the last words of scripts whose answers nobody has taken.
+    R"lua(
+local by = {}
+for i = 3, #ARGV do by[ARGV[i]] = true end
+for _, hold in ipairs(call('HKEYS', P .. 'u:' .. me)) do
+  if by[string.match(hold, '[^ ]*$')] then
+    call('HDEL', P .. 'u:' .. me, hold)
+    drop(string.match(hold, '^[^ ]*'))
+  end
+end
 return {'ok'}
 )lua",
 };

@@ -37,15 +37,14 @@ public:
     // --- a node's journal ------------------------------------------------------------------------------------------------
 
     void acquire(const std::string& node, std::function<void(acquired_journal)> done) {
-        run({redis_script::acquire, {node, new_hold()}},
-            [this, node, done = std::move(done)](const redis_answer& answer) {
-                const auto out = std::make_shared<acquired_journal>();
-                out->owner = answer.value[2].number();
-                for (std::size_t i = 0; i < answer.value[3].size(); ++i) {
-                    out->replies.push_back(answer.value[3][i].number());
-                }
-                take_page(answer, node, out, done);
-            });
+        run_holding(redis_script::acquire, {node}, [this, node, done = std::move(done)](const redis_answer& answer) {
+            const auto out = std::make_shared<acquired_journal>();
+            out->owner = answer.value[2].number();
+            for (std::size_t i = 0; i < answer.value[3].size(); ++i) {
+                out->replies.push_back(answer.value[3][i].number());
+            }
+            take_page(answer, node, true, out, done);
+        });
     }
 
     void fetch(const std::string& node, epoch owner, std::uint64_t after, std::function<void(acquired_journal)> done) {
@@ -184,10 +183,10 @@ private:
     void fetch_page(const std::string& node, std::uint64_t after, bool with_changed,
                     const std::shared_ptr<acquired_journal>& out, std::function<void(acquired_journal)> done) {
         const auto since = with_changed ? changes_seen(node, out->owner) : "";
-        run({redis_script::fetch, {node, std::to_string(out->owner), redis_number(after), since, new_hold()}},
-            [this, node, out, done = std::move(done)](const redis_answer& answer) {
-                take_page(answer, node, out, done);
-            });
+        run_holding(redis_script::fetch, {node, std::to_string(out->owner), redis_number(after), since},
+                    [this, node, with_changed, out, done = std::move(done)](const redis_answer& answer) {
+                        take_page(answer, node, with_changed, out, done);
+                    });
     }
 
     /// Up to which the owner knows what was changed in its journal.
@@ -197,8 +196,9 @@ private:
         return found != changes_.end() && found->second.first == owner ? found->second.second : "0";
     }
 
-    void take_page(const redis_answer& answer, const std::string& node, const std::shared_ptr<acquired_journal>& out,
-                   const std::function<void(acquired_journal)>& done) {
+    /// What is changed while the pages come counts from the first one on: some of it comes twice then.
+    void take_page(const redis_answer& answer, const std::string& node, bool is_first,
+                   const std::shared_ptr<acquired_journal>& out, const std::function<void(acquired_journal)>& done) {
         try {
             out->status = status_of(answer, node);
             if (out->status.code != errc::ok) return done({std::move(out->status), 0, {}});
@@ -208,9 +208,11 @@ private:
                 out->tasks.push_back(to_task(page[1][i], *contents_));
                 last = std::max(last, out->tasks.back().order);
             }
+            if (is_first) {
+                const std::lock_guard lock(changes_mutex_);
+                changes_[node] = {out->owner, std::string(page[2].text())};
+            }
             if (page[0].number() == 1) return fetch_page(node, last, false, out, done);
-            const std::lock_guard lock(changes_mutex_);
-            changes_[node] = {out->owner, std::string(page[2].text())};
         } catch (const error& e) {
             return done({failed(e.what()), 0, {}});
         }
@@ -234,7 +236,7 @@ private:
             ends_came(out->ends);
             done(std::move(*out));
         };
-        run({redis_script::ends, {redis_number(after), new_hold()}}, std::move(told));
+        run_holding(redis_script::ends, {redis_number(after)}, std::move(told));
     }
 
     std::mutex changes_mutex_;

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <deque>
 #include <future>
 #include <memory>
@@ -17,6 +18,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace ferry::detail {
 
@@ -87,14 +89,7 @@ public:
             if (const auto core = to.lock()) core->post_event(events::ends_fetched{std::move(ends)});
         });
     }
-    void perform(const effects::acknowledge_end& e, const host& to) requires shared {
-        store_.acknowledge(e.place, [to](const store_status& status) {
-            const auto core = to.lock();
-            if (!core || status.code == errc::ok) return;
-            core->log().warn("the store could not note that an end was dealt with, which may come again: " +
-                             status.text);
-        });
-    }
+    void perform(const effects::acknowledge_end& e, const host& to) requires shared { acknowledge(e.place, to); }
     /// One at a time, and the newest status: the last that others are told is the one that lasts.
     void perform(effects::announce_node e, const host& to) requires shared {
         {
@@ -111,6 +106,27 @@ public:
     }
 
 private:
+    /// Where that fails it is done again when the store is back.
+    void acknowledge(std::uint64_t place, const host& to) {
+        store_.acknowledge(place, [this, place, to](const store_status& status) {
+            const auto core = to.lock();  // which has this store
+            if (!core || status.code == errc::ok) return;
+            {
+                const std::lock_guard lock(unacknowledged_mutex_);
+                unacknowledged_.push_back(place);
+            }
+            core->log().warn("the store could not note that an end was dealt with, and is told again: " + status.text);
+        });
+    }
+    void acknowledge_again(const host& to) {
+        std::vector<std::uint64_t> again;
+        {
+            const std::lock_guard lock(unacknowledged_mutex_);
+            again.swap(unacknowledged_);
+        }
+        for (const auto each : again) acknowledge(each, to);
+    }
+
     static constexpr auto longest_leave = std::chrono::seconds(2);
 
     static auto stored(task_key key, const host& to) {
@@ -122,9 +138,11 @@ private:
     void ask_for_nodes(const std::shared_ptr<std::promise<store_status>>& told, const host& to) {
         if constexpr (shared) {
             listening_ = true;
-            const auto take = [to](store_note note) {
-                const auto core = to.lock();
-                if (core) to_event(std::move(note), [&](auto&& event) { core->post_event(std::move(event)); });
+            const auto take = [this, to](store_note note) {
+                const auto core = to.lock();  // which has this store
+                if (!core) return;
+                if (note.what == store_note::kind::back) acknowledge_again(to);
+                to_event(std::move(note), [&](auto&& event) { core->post_event(std::move(event)); });
             };
             store_.listen(take, [to, told](seen_nodes known) {
                 if (const auto core = to.lock()) {
@@ -165,6 +183,8 @@ private:
     bool announcing_ = false;
     std::shared_future<store_status> known_;  // what the store knows of nodes
     std::atomic<bool> listening_{false};
+    std::mutex unacknowledged_mutex_;
+    std::vector<std::uint64_t> unacknowledged_;  // places of ends
 };
 
 }  // namespace ferry::detail

@@ -46,7 +46,9 @@ public:
             case SQLITE_BUSY:
             case SQLITE_LOCKED: why += ": another process has it open; give each server a file of its own"; break;
             case SQLITE_NOTADB:
-            case SQLITE_CORRUPT: why += ": restore it from a copy, or name another file"; break;
+            case SQLITE_CORRUPT:
+                why += ": restore it from a copy, with its -wal and .contents, or name another file";
+                break;
             case SQLITE_FULL: why += ": make room"; break;
             case SQLITE_READONLY:
             case SQLITE_CANTOPEN: why += ": this process must be able to write the file and its folder"; break;

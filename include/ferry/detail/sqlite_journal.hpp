@@ -25,7 +25,7 @@ namespace ferry::detail {
 class sqlite_tables {
 public:
     static constexpr std::int64_t application = 0x66727279;  // "frry"
-    static constexpr std::int64_t version = 1;
+    static constexpr std::int64_t version = 2;
 
     /// `synchronous` is SQLite's word for how it waits for the disk.
     sqlite_tables(const std::string& file, const char* synchronous) : db(file) {
@@ -53,6 +53,7 @@ public:
         db.run(std::string("PRAGMA synchronous=") + synchronous);
         db.run("BEGIN EXCLUSIVE");
         if (is_new) db.run(schema());
+        if (!is_new && made_by < version) db.run(since_version_1());
         const auto times = sqlite_statement(db, "UPDATE opened SET times = times + 1 RETURNING times").number();
         if (!times) refuse("it is damaged: restore it from a copy, or name another file");
         times_opened = *times;
@@ -68,8 +69,8 @@ private:
                "CREATE TABLE tasks(node INTEGER NOT NULL, place INTEGER NOT NULL, id INTEGER NOT NULL,"
                " request BLOB NOT NULL, wants_reply INTEGER NOT NULL, urgent INTEGER NOT NULL,"
                " attempts INTEGER NOT NULL, taken INTEGER NOT NULL, accepted INTEGER NOT NULL,"
-               " expires INTEGER NOT NULL, content INTEGER, reply INTEGER, reply_number INTEGER NOT NULL, PRIMARY "
-               "KEY(node, place))"
+               " expires INTEGER NOT NULL, content INTEGER, reply INTEGER, reply_number INTEGER NOT NULL,"
+               " reply_until INTEGER, PRIMARY KEY(node, place))"
                " WITHOUT ROWID, STRICT;"
                "CREATE INDEX tasks_by_content ON tasks(content) WHERE content IS NOT NULL;"
                "CREATE TABLE contents(id INTEGER PRIMARY KEY, size INTEGER NOT NULL, data BLOB) STRICT;"
@@ -77,6 +78,9 @@ private:
                "INSERT INTO opened VALUES(0);"
                "PRAGMA application_id=" +
                std::to_string(application) + ";PRAGMA user_version=" + std::to_string(version);
+    }
+    static std::string since_version_1() {
+        return "ALTER TABLE tasks ADD COLUMN reply_until INTEGER;PRAGMA user_version=" + std::to_string(version);
     }
 };
 
@@ -158,7 +162,7 @@ public:
         insert_.run(at->row, to_number(task.order), to_number(task.id), std::string_view(task.request_id),
                     number(task.wants_reply), number(task.urgent), std::int64_t{task.attempts}, number(task.taken),
                     micros(task.accepted), micros(task.expires), task.content ? std::optional(id) : none,
-                    task.content ? none : std::optional(id), to_number(task.reply_number));
+                    task.content ? none : std::optional(id), to_number(task.reply_number), until(task));
         return {};
     }
 
@@ -169,7 +173,7 @@ public:
         if (!at) return lost(node);
         const auto place = to_number(task.order);
         const auto content = task.taken || task.reply ? content_of_.number(at->row, place) : std::nullopt;
-        update_.run(std::int64_t{task.attempts}, number(task.taken), at->row, place);
+        update_.run(std::int64_t{task.attempts}, number(task.taken), until(task), at->row, place);
         if (content) {
             forget_content_.run(at->row, place);
             drop_if_unused(*content);
@@ -252,6 +256,7 @@ private:
         out.content = read(row, 9, open);
         out.reply = read(row, 12, open);
         out.reply_number = static_cast<std::uint64_t>(row.number(15));
+        if (!row.is_null(16)) out.reply_until = time(row.number(16));
         return out;
     }
 
@@ -300,6 +305,9 @@ private:
     static std::int64_t micros(std::chrono::system_clock::time_point when) {
         return std::chrono::floor<std::chrono::microseconds>(when).time_since_epoch().count();
     }
+    static std::optional<std::int64_t> until(const task_record& task) {
+        return task.reply_until == task.reply_until.max() ? std::nullopt : std::optional(micros(task.reply_until));
+    }
     static std::chrono::system_clock::time_point time(std::int64_t micros) {
         return std::chrono::system_clock::time_point(std::chrono::microseconds(micros));
     }
@@ -314,12 +322,13 @@ private:
     sqlite_statement checkpoint_{tables_.db, "PRAGMA wal_checkpoint"};
     sqlite_statement tasks_{tables_.db,
                             "SELECT place, tasks.id, request, wants_reply, urgent, attempts, taken, accepted, expires,"
-                            " content, c.size, c.data, reply, r.size, r.data, reply_number FROM tasks"
+                            " content, c.size, c.data, reply, r.size, r.data, reply_number, reply_until FROM tasks"
                             " LEFT JOIN contents c ON c.id = content LEFT JOIN contents r ON r.id = reply"
                             " WHERE node = ? ORDER BY place"};
     sqlite_statement has_{tables_.db, "SELECT 1 FROM tasks WHERE node = ? AND place = ?"};
-    sqlite_statement insert_{tables_.db, "INSERT INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"};
-    sqlite_statement update_{tables_.db, "UPDATE tasks SET attempts = ?, taken = ? WHERE node = ? AND place = ?"};
+    sqlite_statement insert_{tables_.db, "INSERT INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"};
+    sqlite_statement update_{tables_.db,
+                             "UPDATE tasks SET attempts = ?, taken = ?, reply_until = ? WHERE node = ? AND place = ?"};
     sqlite_statement content_of_{tables_.db, "SELECT content FROM tasks WHERE node = ? AND place = ?"};
     sqlite_statement reply_of_{tables_.db, "SELECT reply FROM tasks WHERE node = ? AND place = ?"};
     sqlite_statement set_reply_{tables_.db,

@@ -222,6 +222,9 @@ private:
             const std::lock_guard lock(mutex);
             auto& f = filings.at(id);
             f.written = problem.empty();
+            const auto newest = by_content.find(f.at);
+            if (!f.written && newest != by_content.end() && newest->second == id)
+                by_content.erase(newest);  // who comes now tries anew
             for (auto& each : f.waiting) {
                 each.problem = problem;
                 waiting.push_back(std::move(each));
@@ -355,6 +358,7 @@ private:
         };
         if (file.empty()) refuse("is empty: name a file");
         options.file = std::filesystem::absolute(options.file).string();  // whatever folder the process goes to
+        refuse_what_was_cut(options.file);
         // Opened here only while SQLite can't have it open: closing it gives up the locks of this process.
         const int made = ::open(file.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         if (made >= 0) {
@@ -367,6 +371,20 @@ private:
         if (!S_ISREG(about.st_mode)) refuse(" is no regular file: name another one");
         if ((about.st_mode & 077) != 0) refuse(": other users can get at the file: chmod 600 it, or name another one");
         return options;
+    }
+
+    /// SQLite would drop the log of an empty file, and this store the contents that it doesn't know.
+    static void refuse_what_was_cut(const std::string& file) {
+        namespace fs = std::filesystem;
+        std::error_code none;
+        if (const auto size = fs::file_size(file, none); !none && size > 0) return;
+        const auto refuse = [&](const std::string& left) {
+            throw error(errc::store_failed,
+                        file + ": it is empty or gone, but " + left +
+                            " is there: restore all of it from a copy, or remove that to begin anew");
+        };
+        if (const auto size = fs::file_size(file + "-wal", none); !none && size > 0) refuse("its log " + file + "-wal");
+        for (const auto& each : fs::directory_iterator(file + ".contents", none)) refuse(each.path().string());
     }
 
     static const char* synchronous(sqlite_durability durability) noexcept {
