@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 
 namespace {
 
@@ -19,6 +20,7 @@ using ferry::errc;
 using ferry::outcome_kind;
 using grpc::StatusCode;
 using testing::ElementsAre;
+using testing::HasSubstr;
 
 TEST(client_promises, several_researchers_at_once) {
     ferry::grpc_server one(quick_server()), two(quick_server());
@@ -287,6 +289,143 @@ TEST(client_promises, a_reply_outlasts_a_server_that_has_no_room_for_it) {
     node.start();
     const auto sent = node.send({{"data", some_bytes(9'000'000)}}).front();
     EXPECT_FALSE(sent.wait_for(500ms)) << sent.wait().text;
+}
+
+TEST(client_promises, a_reply_that_fails_is_told_to_whoever_asked_and_logged) {
+    notes warnings;
+    ferry::grpc_server server(quick_server());
+    server.start();
+    auto dial = quick_client("node", server.port());
+    dial.limits.max_payload_bytes = 1000;
+    dial.log = warnings.of(ferry::log_level::warning);
+    ferry::grpc_client node(dial, [](const ferry::task& task) {
+        const auto large = ferry::message{{"data", some_bytes(5000)}};
+        if (task.message().at("first") == "small") task.reply({{"n", 1}});
+        EXPECT_EQ(task.reply(large).wait().kind, outcome_kind::too_large);
+        if (task.message().at("then") == "small") task.reply({{"n", 2}});
+    });
+    node.start();
+    ASSERT_TRUE(server.wait_for_nodes(1, patience));
+    const auto none = server.request({{"first", ""}, {"then", ""}}, "node").get();
+    EXPECT_EQ(none.how.kind, outcome_kind::refused);
+    EXPECT_THAT(none.how.text, HasSubstr("the reply can't be sent: a payload of "));
+    EXPECT_THAT(none.how.text, HasSubstr("limits.max_payload_bytes, 1000"));
+    EXPECT_EQ(server.request({{"first", "small"}, {"then", ""}}, "node").get().message.at("n"), 1);
+    EXPECT_EQ(server.request({{"first", ""}, {"then", "small"}}, "node").get().message.at("n"), 2);
+    EXPECT_EQ(warnings.holding("a message to it is given up: too large: a payload of "), 3);
+}
+
+TEST(client_promises, a_reply_that_is_not_taken_for_long_is_logged_at_both_ends) {
+    notes at_server, at_node;
+    auto options = quick_server();
+    options.log = at_server.of(ferry::log_level::warning);
+    ferry::grpc_server server(options);
+    server.start();
+    auto dial = quick_client("node", server.port());
+    dial.log = at_node.of(ferry::log_level::warning);
+    dial.limits.reconnect = {1ms, 1, 1ms};
+    ferry::grpc_client node(dial, [](const ferry::task& task) { task.reply({{"node_id", "another"}}); });
+    node.start();
+    ASSERT_TRUE(server.wait_for_nodes(1, patience));
+    const auto asked = server.request({{"n", 1}}, "node");
+    EXPECT_TRUE(soon([&] { return at_node.holding("a reply is not taken, and is sent again") == 1; }));
+    EXPECT_GE(at_server.holding("a reply of node another, which has never polled, is not taken"), 3);
+    EXPECT_FALSE(asked.done());
+}
+
+TEST(client_promises, a_small_reply_beyond_the_servers_limit_is_refused) {
+    notes warnings;
+    auto options = quick_server();
+    options.replies.max_payload_bytes = 100;
+    options.log = warnings.of(ferry::log_level::warning);
+    server_and_node pair(echo, options);
+    const auto how = pair.node->send(ferry::message{{"data", some_bytes(200)}}).front().wait();
+    EXPECT_EQ(how.kind, outcome_kind::too_large);
+    EXPECT_THAT(how.text, HasSubstr("beyond the server's replies.max_payload_bytes, 100"));
+    EXPECT_EQ(warnings.holding("a reply is refused: node node: a reply of "), 1);
+    EXPECT_TRUE(pair.server.request({{"n", 1}}, "node").get()) << "the task's receipt came all the same";
+}
+
+struct retry_that_throws {
+    using policy_category = ferry::retry_tag;
+    std::optional<std::chrono::milliseconds> next(const ferry::failed_attempt&) const {
+        throw std::runtime_error("no idea");
+    }
+};
+
+TEST(client_promises, a_retry_policy_that_throws_gives_up) {
+    ferry::basic_grpc_server<retry_that_throws> server(quick_server());
+    server.start();
+    ferry::basic_grpc_client<retry_that_throws> node(quick_client("node", server.port()), [](const ferry::task& task) {
+        task.refuse(ferry::refusal::for_now, "not today");
+    });
+    node.start();
+    ASSERT_TRUE(server.wait_for_nodes(1, patience));
+    const auto how = server.send({{"n", 1}}, "node").wait();
+    EXPECT_EQ(how.kind, outcome_kind::retries_exhausted);
+    EXPECT_EQ(how.text, "not today (and the retry policy threw: no idea)");
+}
+
+struct throws_numbers : ferry::msgpack_serializer<> {
+    ferry::payload encode(ferry::message) const { throw 7; }
+};
+
+TEST(client_promises, an_encoder_may_throw_anything) {
+    ferry::basic_grpc_server<throws_numbers> server(quick_server());
+    server.start();
+    const auto how = server.send({{"n", 1}}, "node").wait();
+    EXPECT_EQ(how.kind, outcome_kind::encode_failed);
+    EXPECT_EQ(how.text, "encoding it threw what is no std::exception");
+}
+
+TEST(client_promises, a_handle_that_was_moved_is_still_one) {
+    server_and_node pair;
+    auto asked = pair.server.request({{"n", 1}}, "node");
+    const auto moved = std::move(asked);
+    EXPECT_TRUE(moved.get());
+    EXPECT_TRUE(asked.get());  // NOLINT(bugprone-use-after-move)
+}
+
+TEST(client_promises, a_stop_ends_the_wait_for_a_connection_concurrent) {
+    ferry::grpc_client node(quick_client("node", free_port()), echo);
+    EXPECT_EQ(thrown_by([&] { node.wait_connected(0ms); }), errc::not_started);
+    node.start();
+    auto waits = std::async(std::launch::async, [&] { return node.wait_connected(std::chrono::milliseconds::max()); });
+    node.stop();
+    ASSERT_TRUE(comes(waits));
+    EXPECT_FALSE(waits.get());
+    EXPECT_FALSE(node.wait_connected(std::chrono::milliseconds::max()));
+}
+
+TEST(client_promises, options_with_which_nothing_could_come_or_go_are_refused_by_name) {
+    using options = ferry::client_options;
+    const auto refused = [](auto change) {
+        auto dial = quick_client("node", 1);
+        change(dial);
+        ferry::grpc_client node(dial, echo);
+        try {
+            node.start();
+        } catch (const ferry::error& e) {
+            EXPECT_EQ(e.code(), errc::invalid_argument);
+            return std::string(e.what());
+        }
+        return std::string("taken");
+    };
+    EXPECT_THAT(refused([](options& o) { o.node_id = std::string(1025, 'n'); }), HasSubstr("node_id has 1025 bytes"));
+    EXPECT_THAT(refused([](options& o) { o.node_id = "caf\xe9"; }), HasSubstr("node_id is no UTF-8"));
+    EXPECT_THAT(refused([](options& o) { o.researchers[0].port = 0; }), HasSubstr("port of localhost"));
+    EXPECT_THAT(refused([](options& o) { o.researchers[0].also_at = {{"", 1}}; }), HasSubstr("is \"\""));
+    for (const auto* host : {"localhost:1", "http://localhost", "a host", "1:2"}) {
+        EXPECT_THAT(refused([&](options& o) { o.researchers[0].host = host; }), HasSubstr("without port or scheme"));
+    }
+    for (const auto* host : {"localhost", "127.0.0.1", "::1", "[::1]", "fe80::1%lo"}) {
+        EXPECT_EQ(refused([&](options& o) { o.researchers[0].host = host; }), "taken") << host;
+    }
+    EXPECT_THAT(refused([](options& o) { o.limits.max_small_uploads = 0; }), HasSubstr("max_small_uploads is 0"));
+    EXPECT_THAT(refused([](options& o) { o.limits.max_bulk_uploads = 0; }), HasSubstr("max_bulk_uploads is 0"));
+    EXPECT_THAT(refused([](options& o) { o.limits.idle_limit = 0ms; }), HasSubstr("limits.idle_limit is 0 ms"));
+    EXPECT_THAT(refused([](options& o) { o.poll_deadline = -1ms; }), HasSubstr("poll_deadline is -1 ms"));
+    EXPECT_THAT(refused([](options& o) { o.keepalive.every = 0ms; }), HasSubstr("keepalive"));
 }
 
 TEST(client_promises, a_start_that_throws_has_begun_nothing) {

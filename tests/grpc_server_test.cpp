@@ -83,6 +83,47 @@ TEST(grpc_server, a_port_in_use_is_an_error_at_once) {
     EXPECT_EQ(thrown_by([&] { second.start(); }), ferry::errc::bind_failed);
 }
 
+TEST(grpc_server, a_key_that_does_not_fit_is_told_from_a_port_in_use) {
+    temporary_folder folder;
+    const certificate one{folder}, another{folder, "another"};
+    ferry::grpc_server server(server_options(ferry::ssl_credentials(one.key_file, another.cert_file)));
+    EXPECT_EQ(thrown_by([&] { server.start(); }), ferry::errc::bad_credentials);
+
+    std::promise<void> told;
+    std::atomic<bool> is_told{false};
+    auto dial = client_options("node", 1);
+    dial.researchers[0].trust = ferry::pinned_certificate{one.cert_file};
+    dial.identity.certificate = ferry::ssl_credentials(one.key_file, another.cert_file);
+    dial.log = [&](ferry::log_level, const std::string& text) {
+        const bool is_it = text.find("certificate of options.identity, can't be used") != std::string::npos;
+        if (is_it && !is_told.exchange(true)) told.set_value();
+    };
+    ferry::grpc_client node(dial, echo);
+    node.start();
+    EXPECT_EQ(told.get_future().wait_for(patience), std::future_status::ready);
+}
+
+TEST(grpc_server, options_with_which_nothing_could_come_are_refused_by_name) {
+    const auto refused = [](auto change) {
+        auto options = server_options();
+        change(options);
+        ferry::grpc_server server(options);
+        try {
+            server.start();
+        } catch (const ferry::error& e) {
+            EXPECT_EQ(e.code(), ferry::errc::invalid_argument);
+            return std::string(e.what());
+        }
+        return std::string("taken");
+    };
+    using options = ferry::server_options;
+    EXPECT_THAT(refused([](options& o) { o.limits.max_nodes = 0; }), HasSubstr("limits.max_nodes is 0"));
+    EXPECT_THAT(refused([](options& o) { o.limits.idle_limit = 0ms; }), HasSubstr("limits.idle_limit is 0 ms"));
+    EXPECT_THAT(refused([](options& o) { o.inbound.max_uploads = 0; }), HasSubstr("inbound.max_uploads is 0"));
+    EXPECT_THAT(refused([](options& o) { o.inbound.idle_limit = -1ms; }), HasSubstr("inbound.idle_limit is -1 ms"));
+    EXPECT_THAT(refused([](options& o) { o.host = "localhost:80"; }), HasSubstr("options.host is \"localhost:80\""));
+}
+
 TEST(grpc_server, carries_100_MB_both_ways_over_tls_concurrent) {
     tls_pair pair;
     ASSERT_TRUE(pair.connected());

@@ -3,6 +3,8 @@
 
 #include <ferry/chunk.hpp>
 #include <ferry/credentials.hpp>
+#include <ferry/detail/utf8.hpp>
+#include <ferry/error.hpp>
 #include <ferry/intake_events.hpp>
 #include <ferry/server_options.hpp>
 #include <ferry/spool.hpp>
@@ -34,7 +36,7 @@ struct researcher_address {
 
 /// What a client is made with.
 struct client_options {
-    std::string node_id;                            ///< unique among the server's nodes
+    std::string node_id;                            ///< unique among the server's nodes; UTF-8, at most 1024 bytes
     std::string node_name{};                        ///< for people, in the original's messages; without it `node_id`
     std::vector<researcher_address> researchers{};  ///< all of them are served, at the same time
     client_identity identity{};                     ///< shown to servers that want to know
@@ -51,6 +53,34 @@ struct client_options {
     std::size_t callback_threads = 4;            ///< for user code; each researcher has two at a time, one of each lane
     std::optional<thread_pool> callback_pool{};  ///< threads that are shared with others, in place of its own
     std::chrono::milliseconds stop_deadline = std::chrono::seconds(5);  ///< of `stop()`
+
+    /// Throws `error{invalid_argument}` where nothing could ever come or go. `start` calls it.
+    void check() const {
+        const auto refuse = [](const std::string& why) { throw error(errc::invalid_argument, why); };
+        if (node_id.empty()) refuse("options.node_id is empty: give the node an id");
+        if (node_id.size() > 1024) {
+            refuse("options.node_id has " + std::to_string(node_id.size()) + " bytes: a server takes at most 1024");
+        }
+        if (detail::utf8_text(node_id, node_id.size()) != node_id)
+            refuse("options.node_id is no UTF-8: another server could not read it");
+        if (researchers.empty()) refuse("options.researchers is empty: give at least one address");
+        for (const auto& each : researchers) {
+            check_place(each.host, each.port);
+            for (const auto& other : each.also_at) check_place(other.host, other.port);
+        }
+        keepalive.check();
+        detail::check_some("options.limits.max_small_uploads", limits.max_small_uploads);
+        detail::check_some("options.limits.max_bulk_uploads", limits.max_bulk_uploads);
+        detail::check_at_least("options.limits.idle_limit", limits.idle_limit, 1);
+        detail::check_at_least("options.poll_deadline", poll_deadline, 1);
+    }
+
+private:
+    static void check_place(const std::string& host, std::uint16_t port) {
+        detail::check_host("the host in options.researchers", host);
+        if (port != 0) return;
+        throw error(errc::invalid_argument, "the port of " + host + " in options.researchers is 0: give the server's");
+    }
 };
 
 }  // namespace ferry

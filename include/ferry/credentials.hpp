@@ -2,6 +2,7 @@
 // must be asked for by name.
 #pragma once
 
+#include <ferry/detail/wake_ups.hpp>
 #include <ferry/error.hpp>
 
 #include <grpcpp/create_channel.h>
@@ -10,7 +11,9 @@
 #include <grpcpp/security/tls_certificate_verifier.h>
 #include <grpcpp/security/tls_credentials_options.h>
 
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -132,6 +135,21 @@ private:
 
 }  // namespace detail
 
+namespace detail {
+
+/// Throws `error{invalid_argument}` for what is neither a name nor an address; `option` says whose.
+inline void check_host(const std::string& option, const std::string& host) {
+    const auto bare =
+        host.size() > 1 && host.front() == '[' && host.back() == ']' ? host.substr(1, host.size() - 2) : host;
+    in6_addr address;
+    const bool is_ipv6 = ::inet_pton(AF_INET6, bare.substr(0, bare.find('%')).c_str(), &address) == 1;
+    if (!host.empty() && (is_ipv6 || host.find_first_of(":/ ") == std::string::npos)) return;
+    throw error(errc::invalid_argument,
+                option + " is \"" + host + "\": give a name or an address, without port or scheme");
+}
+
+}  // namespace detail
+
 /// "host:port", with brackets around an IPv6 address.
 inline std::string to_target(const std::string& host, std::uint16_t port) {
     const bool bare_ipv6 = host.find(':') != std::string::npos && host.front() != '[';
@@ -149,7 +167,7 @@ inline std::string fetch_certificate(const std::string& host, std::uint16_t port
     options.set_certificate_verifier(
         grpc::experimental::ExternalCertificateVerifier::Create<detail::certificate_catcher>(caught));
     const auto channel = grpc::CreateChannel(to_target(host, port), grpc::experimental::TlsCredentials(options));
-    const auto deadline = std::chrono::system_clock::now() + timeout;
+    const auto deadline = detail::later(std::chrono::system_clock::now(), timeout);
     // Waiting for the channel is what moves its handshake: a process without other calls has no thread that would.
     while (channel->WaitForStateChange(channel->GetState(true), deadline)) {
         const std::lock_guard lock(caught->mutex);

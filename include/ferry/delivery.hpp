@@ -219,6 +219,11 @@ class basic_delivery {
 public:
     explicit basic_delivery(std::shared_ptr<detail::delivery_state<Message>> state) : state_(std::move(state)) {}
 
+    // A move is a copy: there is no empty handle.
+    basic_delivery(const basic_delivery&) = default;
+    basic_delivery& operator=(const basic_delivery&) = default;
+    ~basic_delivery() = default;
+
     /// Blocks until the delivery has ended. Not from a callback that the end itself waits for.
     outcome wait() const { return state_->wait().how; }
 
@@ -246,7 +251,8 @@ public:
     bool wait_accepted() const { return state_->wait_accepted(); }
 
     /// Calls `callback(const outcome&)` once, on the executor, after the delivery has ended, even if it has ended already.
-    /// Callbacks of one node run one after another.
+    /// Callbacks of one node run one after another. Once whoever has sent it was stopped there is no executor any more: then
+    /// the callback runs in this call, which throws what that throws.
     template <class Callback>
     void on_done(Callback callback) {
         state_->when_ended(
@@ -274,7 +280,8 @@ class basic_request : public basic_delivery<Message> {
 public:
     using basic_delivery<Message>::basic_delivery;
 
-    /// Blocks until the reply is there, or the reason why there is none. Copies the message's tree, but no binary.
+    /// Blocks until the reply is there, or the reason why there is none. Without `send_options::reply_within` that may be never:
+    /// a node's callback may return without a reply. Copies the message's tree, but no binary.
     basic_reply<Message> get() const { return this->state_->wait(); }
 
     /// Calls `callback(const basic_reply<Message>&)` once, on the executor, as `on_done` does.

@@ -106,7 +106,9 @@ public:
         const auto size = e.content->size();
         if (size > limits_.max_payload_bytes || !cutter::fits(size)) {
             return refuse(outcome_kind::too_large, errc::too_large,
-                          "a payload of " + std::to_string(size) + " bytes is beyond the server's limit");
+                          "a payload of " + std::to_string(size) +
+                              " bytes is beyond the server's limits.max_payload_bytes, " +
+                              std::to_string(limits_.max_payload_bytes));
         }
         if (auto full = what_is_full(n, size); !full.empty()) {
             return refuse(outcome_kind::queue_full, errc::queue_full, std::move(full));
@@ -640,6 +642,7 @@ private:
 
     template <class Sink>
     void refuse_stranger(reply_call&& call, const std::string& id, Sink& sink) {
+        sink(effects::warning{"a reply of node " + id + ", which has never polled, is not taken"});
         sink(effects::answer_reply<reply_call>{std::move(call), errc::node_unknown,
                                                "a reply of node " + id + ", which has never polled"});
     }

@@ -59,10 +59,7 @@ public:
         const std::lock_guard lock(lifecycle_);
         if (started_ || stopped_)
             throw error(errc::invalid_argument, "start: the client was started before; make a new one");
-        if (options_->node_id.empty())
-            throw error(errc::invalid_argument, "options.node_id is empty: give the node an id");
-        if (links_.empty())
-            throw error(errc::invalid_argument, "options.researchers is empty: give at least one address");
+        options_->check();
         keep_callback_queue();
         for (const auto& each : links_) each->check();
         for (const auto& each : links_) each->start();
@@ -70,7 +67,8 @@ public:
     }
 
     /// Asks for no more tasks, runs those that have come and lets uploads end until the deadline, gives up the rest, and
-    /// returns. All deliveries have ended then. May be called from a callback, and more than once.
+    /// returns. All deliveries have ended then. May be called from a callback, and more than once. Callbacks get a second
+    /// beyond the deadline; one that hasn't returned by then is left to itself, and must not use what goes with the client.
     void stop(std::chrono::milliseconds within) {
         const auto deadline = later(std::chrono::steady_clock::now(), within);
         if (stopped_.exchange(true) && callbacks_->is_inside())
@@ -86,14 +84,17 @@ public:
     void stop() { stop(options_->stop_deadline); }
 
     /// Waits until each researcher has answered a poll: a ferry server does so at once, one of the original's with its first
-    /// task. False where the time has passed before.
+    /// task. False where the time has passed, or the client was stopped, before. Throws `error{not_started}` before `start`.
     bool wait_connected(std::chrono::milliseconds within) {
+        if (!started_) throw error(errc::not_started, "wait_connected: the client is not started");
         const auto deadline = later(std::chrono::steady_clock::now(), within);
         return std::all_of(links_.begin(), links_.end(),
                            [&](const auto& each) { return each->wait_connected(deadline); });
     }
 
-    /// Sends a message that answers no task, to every researcher. This node's id is filled in where it has none.
+    /// Sends a message that answers no task, to every researcher; one delivery each, in the options' order. This node's id is
+    /// filled in where it has none. Before `start` it is queued; after `stop` it ends in `stopped`. Never throws for a message
+    /// that can't be encoded or is too large: that is the outcome, and a warning.
     std::vector<basic_delivery<message_type>> send(message_type message) {
         std::vector<basic_delivery<message_type>> all;
         for (const auto& each : links_) all.push_back(each->send(message));
@@ -117,7 +118,7 @@ private:
     std::shared_ptr<executor> callbacks_;
     std::vector<std::shared_ptr<link>> links_;
     std::mutex lifecycle_;
-    bool started_ = false;
+    std::atomic<bool> started_{false};
     bool ended_ = false;
     std::atomic<bool> stopped_{false};
 };

@@ -77,8 +77,9 @@ public:
 
     /// Registers the service with a gRPC server of your own, which may serve others beside it, and sets what nodes need:
     /// the sizes of messages and the pings. Call it instead of listening: then build and start your server, then `start`
-    /// this one. To end, `stop` this one, shut yours down, and only then let this one go. Of the options host, port, ssl
-    /// and the ages of connections are yours.
+    /// this one. To end, also where an exception ends it, `stop` this one, shut yours down, and only then let this one go:
+    /// gRPC's destructor waits for the nodes' streams, which end with `stop`. Of the options host, port, ssl and the ages of
+    /// connections are yours.
     void mount(grpc::ServerBuilder& builder) {
         const std::lock_guard lock(lifecycle_);
         if (service_ || stopped_) throw error(errc::invalid_argument, "mount: the server is in use already");
@@ -96,6 +97,7 @@ public:
             const std::lock_guard lock(lifecycle_);
             if (started_ || stopped_)
                 throw error(errc::invalid_argument, "start: the server was started before; make a new one");
+            options.check();
             if (!core_->recover(std::chrono::steady_clock::now() + patience)) {
                 core_->log().warn("the store has not told within " + std::to_string(patience.count()) +
                                   " s what is left from before; going on while it does");
@@ -104,7 +106,7 @@ public:
             started_ = true;
         }
         core_->begin_serving();
-        if (options.wait_for_first_node && !wait_for_nodes(1, patience)) {
+        if (options.wait_for_first_node && !wait_for_nodes(1, patience) && !stopped_) {
             core_->log().warn("no node has connected within " + std::to_string(patience.count()) +
                               " s; going on without");
         }
@@ -114,8 +116,9 @@ public:
     std::uint16_t port() const noexcept { return port_; }
 
     /// Refuses new polls and messages, lets what is under way end until the deadline, cancels the rest, and returns. All
-    /// deliveries have ended then. May be called from a callback, and more than once. Where a connection has fallen silent
-    /// in mid-transfer, gRPC holds it for up to `keepalive.answer_within` past the deadline.
+    /// deliveries have ended then. May be called from a callback, and more than once. Callbacks get a second beyond the
+    /// deadline; one that hasn't returned by then is left to itself, and must not use what goes with the server. Where a
+    /// connection has fallen silent in mid-transfer, gRPC holds it for up to `keepalive.answer_within` past the deadline.
     void stop(std::chrono::milliseconds within) {
         const auto deadline = later(std::chrono::steady_clock::now(), within);
         if (stopped_.exchange(true) && core_->is_inside())
@@ -154,6 +157,10 @@ public:
 
     /// Sends to one node; ends when the node has taken it. Never blocks on the network. Large binaries are shared, not
     /// copied. Throws only `error`: `not_started`, or `invalid_argument` for an empty node id; all else is the outcome.
+    ///
+    /// While a task of the same `request_id` is open for the node, this one joins it and is not sent itself, whatever it
+    /// says; it ends as that one does, in `replied` where somebody has asked. Messages without an id never join. A task
+    /// that waits for a node that is WAITING goes on waiting when that becomes DISCONNECTED, for up to `expires_after`.
     delivery send(message_type message, const std::string& node_id, const send_options& how = {}) {
         check_started("send");
         check_node_id("send", node_id);
@@ -180,7 +187,9 @@ public:
         return all;
     }
 
-    /// Sends to one node and waits for its reply, found by `request_id`. A message without one is given one.
+    /// Sends to one node and waits for its reply, found by `request_id`. A message without one is given one. Where a task of
+    /// the same id is open for the node, it joins that one, as with `send`. Throws `error{invalid_argument}` also for a message
+    /// that has no place for an id.
     request_handle request(message_type message, const std::string& node_id, const send_options& how = {}) {
         return std::move(request(std::move(message), std::vector<std::string>{node_id}, how).front());
     }
@@ -222,8 +231,8 @@ private:
     using core_type = grpc_server_core<Serializer, Store, Retry, ChunkSize, Identity>;
 
     void register_with(grpc::ServerBuilder& builder) {
+        core_->options().check();
         const auto& keepalive = core_->options().keepalive;
-        keepalive.check();
         core_->open_spool();
         keep_callback_queue();
         service_ = std::make_unique<researcher_service>(core_, format_check(Serializer::name, core_->log()));
@@ -238,6 +247,7 @@ private:
 
     void listen() {
         const auto& options = core_->options();
+        check_host("options.host", options.host);
         const auto target = to_target(options.host, options.port);
         const auto credentials = server_credentials(options.ssl, options.client_roots);
         if (Identity::needs_certificates && options.client_roots.empty()) {
@@ -258,11 +268,28 @@ private:
         if (!server_ || bound == 0) {
             server_.reset();
             service_.reset();
-            throw error(errc::bind_failed, "can't listen on " + target +
-                                               ": is the port in use, the address not of this machine, " +
-                                               "or do key and certificate not fit each other?");
+            if (can_bind(target)) {
+                throw error(errc::bad_credentials,
+                            "the server's key and certificate can't be used: is each whole, the key not encrypted, and "
+                            "the key that certificate's?");
+            }
+            throw error(errc::bind_failed,
+                        "can't listen on " + target + ": is the port in use, or the address not of this machine?");
         }
         port_ = static_cast<std::uint16_t>(bound);
+    }
+
+    /// Without credentials; gRPC doesn't say what was wrong with them.
+    bool can_bind(const std::string& target) {
+        researcher_service service(core_, format_check(Serializer::name, core_->log()));
+        int bound = 0;
+        grpc::ServerBuilder builder;
+        builder.RegisterService(&service);
+        builder.AddListeningPort(target, grpc::InsecureServerCredentials(), &bound);
+        builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+        const auto server = builder.BuildAndStart();
+        if (server) server->Shutdown();
+        return server && bound != 0;
     }
 
     static void check_node_id(const char* what, const std::string& id) {
@@ -270,7 +297,9 @@ private:
     }
 
     void check_started(const char* what) const {
-        if (!started_) throw error(errc::not_started, std::string(what) + ": the server is not started");
+        if (started_) return;
+        throw error(errc::not_started,
+                    std::string(what) + (stopped_ ? ": the server was stopped" : ": the server is not started"));
     }
 
     const std::shared_ptr<core_type> core_;

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <random>
 #include <string>
@@ -39,8 +40,9 @@ concept next = requires(P& p, const failed_attempt& failed) {
 /// |------------------|--------------------------------------------------------------------------|
 /// | `p.next(failed)` | the pause before the next delivery, or nothing where the task is given up |
 ///
-/// Called once a failure, on whichever thread runs the core, under its lock: it must neither block nor throw, and two
-/// calls never overlap. A negative pause counts as none. A client copies it for each researcher.
+/// Called once a failure, on whichever thread runs the core, under its lock: it must not block, and two calls never
+/// overlap. One that throws gives the task up. A negative pause counts as none. A client copies it for each researcher, for
+/// its replies and its feedback.
 ///
 /// The core asks only where there is something to decide: after a stream that broke, stood still, was superseded or whose
 /// source failed, where a poll came near its deadline, and where the node never showed that it has the task. What can't be
@@ -87,6 +89,23 @@ constexpr bool may_succeed_later(errc reason) noexcept {
     }
     return false;
 }
+
+namespace detail {
+
+/// What a policy says. One that throws gives up, and `text` says so.
+template <class Retry>
+std::optional<std::chrono::milliseconds> ask(Retry& policy, const failed_attempt& what, std::string& text) {
+    try {
+        return policy.next(what);
+    } catch (const std::exception& e) {
+        text += " (and the retry policy threw: " + std::string(e.what()) + ")";
+    } catch (...) {
+        text += " (and the retry policy threw)";
+    }
+    return std::nullopt;
+}
+
+}  // namespace detail
 
 /// Gives up at the first failure.
 struct no_retry {

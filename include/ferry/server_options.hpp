@@ -57,7 +57,7 @@ struct keepalive_options {
     /// Else the connection is lost. A node gives a new one four times as long, at most 20 s, and then tries the next address.
     std::chrono::milliseconds answer_within = std::chrono::seconds(20);
 
-    /// Throws `error{invalid_argument}` where the peer would not bear them.
+    /// Throws `error{invalid_argument}` where the peer would not bear them. `start` calls it.
     void check() const {
         if (every < std::chrono::seconds(1) || answer_within <= std::chrono::milliseconds(0)) {
             throw error(errc::invalid_argument, "options.keepalive: give at least 1 s for `every`, which is " +
@@ -67,6 +67,22 @@ struct keepalive_options {
         }
     }
 };
+
+namespace detail {
+
+/// Throws `error{invalid_argument}` where the option is less than `least`.
+inline void check_at_least(const char* option, std::int64_t is, std::int64_t least, const char* unit = "") {
+    if (is >= least) return;
+    throw error(errc::invalid_argument, std::string(option) + " is " + std::to_string(is) + unit + ": give at least " +
+                                            std::to_string(least) + unit);
+}
+inline void check_at_least(const char* option, std::chrono::milliseconds is, std::int64_t least) {
+    check_at_least(option, is.count(), least, " ms");
+}
+/// The same of a number that has no sign.
+inline void check_some(const char* option, std::uint64_t is) { check_at_least(option, is > 0 ? 1 : 0, 1); }
+
+}  // namespace detail
 
 enum class log_level { debug, info, warning };
 
@@ -87,8 +103,8 @@ struct server_options {
     /// Called from any thread; must be quick. What it throws is dropped.
     std::function<void(log_level, const std::string&)> log = log_to_stderr;
 
-    bool wait_for_first_node =
-        true;  ///< `start` returns when a first node is there, or after MAX_GRPC_SERVER_SETUP_TIMEOUT
+    /// `start` returns when a first node is there, or after MAX_GRPC_SERVER_SETUP_TIMEOUT, 20 s: so the original does.
+    bool wait_for_first_node = true;
     dispatch_limits limits{};
     inbound_limits inbound{};  ///< what all nodes may send at the same time
     chunk_limits replies{};    ///< what a node may send in one message
@@ -96,12 +112,22 @@ struct server_options {
     keepalive_options keepalive{};
     std::chrono::milliseconds max_connection_age{0};  ///< then nodes must connect anew; 0: never
     std::chrono::milliseconds max_connection_age_grace = std::chrono::minutes(10);  ///< for what is under way then
-    std::chrono::milliseconds task_age = std::chrono::hours(1);  ///< a task that is queued for longer expires
-    std::size_t max_waiting_feedback = 10'000;                   ///< of one node; past it the oldest is dropped
-    std::size_t max_waiting_feedback_bytes = 64 * 1024 * 1024;   ///< of one node, likewise
-    std::size_t callback_threads = 4;                            ///< for user code
+    std::chrono::milliseconds task_age =
+        std::chrono::hours(1);                  ///< a task that is queued for longer expires; 0: at once
+    std::size_t max_waiting_feedback = 10'000;  ///< of one node; past it the oldest is dropped
+    std::size_t max_waiting_feedback_bytes = 64 * 1024 * 1024;  ///< of one node, likewise
+    std::size_t callback_threads = 4;                           ///< for user code; at least one
     std::optional<thread_pool> callback_pool{};  ///< threads that are shared with others, in place of its own
     std::chrono::milliseconds stop_deadline = std::chrono::seconds(5);  ///< of `stop()`
+
+    /// Throws `error{invalid_argument}` where nothing could ever come or go. `start` calls it.
+    void check() const {
+        keepalive.check();
+        detail::check_some("options.limits.max_nodes", limits.max_nodes);
+        detail::check_at_least("options.limits.idle_limit", limits.idle_limit, 1);
+        detail::check_some("options.inbound.max_uploads", inbound.max_uploads);
+        detail::check_at_least("options.inbound.idle_limit", inbound.idle_limit, 1);
+    }
 };
 
 namespace detail {
@@ -116,9 +142,11 @@ inline int to_int(std::chrono::milliseconds time) {
 /// How one message is sent, where it differs from the options.
 struct send_options {
     std::optional<std::chrono::milliseconds> expires_after{};  ///< while it is queued
-    std::optional<std::chrono::milliseconds> reply_within{};   ///< of a request; without it a request waits for ever
+    /// Of a request; without it a request waits for ever, also where the node's callback returns without a reply.
+    std::optional<std::chrono::milliseconds> reply_within{};
     bool urgent = false;  ///< in the lane that does not wait for the usual one; see `basic_task::urgent`
-    bool keep_while_disconnected = false;  ///< queue it for a node that is DISCONNECTED, instead of ending at once
+    /// Queue it for a node that is DISCONNECTED, instead of ending at once. One that was queued before goes on waiting.
+    bool keep_while_disconnected = false;
 };
 
 }  // namespace ferry

@@ -42,6 +42,18 @@ public:
         const std::lock_guard lock(mutex_);
         verdict_ = std::move(how);
     }
+    /// Whoever asked is told so, unless there is another reply.
+    void reply_failed(const std::string& why) {
+        const std::lock_guard lock(mutex_);
+        if (has_reply_) return;
+        verdict_ = {frames::verdict::refused, "the reply can't be sent: " + why};
+        reply_failed_ = true;
+    }
+    void reply_goes() {
+        const std::lock_guard lock(mutex_);
+        has_reply_ = true;
+        if (std::exchange(reply_failed_, false)) verdict_ = {};
+    }
     verdict decided() const {
         const std::lock_guard lock(mutex_);
         return verdict_;
@@ -57,6 +69,8 @@ private:
     std::stop_callback<std::function<void()>> with_client_;
     mutable std::mutex mutex_;
     verdict verdict_;
+    bool has_reply_ = false;
+    bool reply_failed_ = false;
 };
 
 /// The link that a task came over.
@@ -64,7 +78,7 @@ template <class Message>
 class task_host {
 public:
     virtual ~task_host() = default;
-    virtual basic_delivery<Message> reply(const task_run& run, const Message& task, Message answer) = 0;
+    virtual basic_delivery<Message> reply(task_run& run, const Message& task, Message answer) = 0;
     virtual void send_feedback(feedback what) = 0;
     virtual void in_progress(std::uint64_t key) = 0;
     virtual const std::string& researcher() const = 0;
@@ -90,8 +104,11 @@ public:
     /// It came in the urgent lane: its callback may run beside that of a usual task.
     bool urgent() const noexcept { return run_->urgent; }
 
-    /// Sends a reply. The request's `request_id` and this node's id are filled in where the reply has none. The delivery ends
-    /// in `taken` when the server has accepted it; until then it is sent again after each lost connection.
+    /// Sends a reply. The request's `request_id` and this node's id are filled in where the reply has none: one that is a
+    /// copy of another node's message must not keep that one's. The delivery ends in `taken` when the server has accepted
+    /// it; until then it is sent again after each lost connection. Where it ends otherwise, a warning is logged, and whoever
+    /// asked learns of it only where that was before the callback returned: then the task ends in `refused`. A second reply
+    /// goes to the server's `on_unclaimed_reply`.
     basic_delivery<Message> reply(Message answer) const { return host_->reply(*run_, *message_, std::move(answer)); }
 
     /// Says that the callback is still at work. Needed only where `client_options::limits.renew_leases` is off: then the server

@@ -128,7 +128,7 @@ public:
     template <class Sink>
     void drop(node& n, errc reason, std::string_view text, instant now, Sink& sink) {
         const auto gone = take(n, now, sink);
-        if (gone->of) queue_.failed(*gone->of, reason, text, now, sink);
+        if (gone->of) queue_.failed(*gone->of, reason, std::string(text), now, sink);
     }
 
     /// Takes the delivery off the node: its stream is over.

@@ -10,11 +10,11 @@
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
 #include <ferry/outcome.hpp>
+#include <ferry/retry.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <string>
-#include <string_view>
 #include <utility>
 
 namespace ferry::detail {
@@ -41,12 +41,11 @@ public:
 
     /// A delivery of it was in vain. It is tried again in its place, no earlier than after `at_least`, as the policy says.
     template <class Sink>
-    void failed(task& t, errc reason, std::string_view text, instant now, Sink& sink,
+    void failed(task& t, errc reason, std::string text, instant now, Sink& sink,
                 std::chrono::milliseconds at_least = {}) {
-        const auto pause = retry_.next({std::max(t.record.attempts, 1), now.steady - t.accepted, reason});
+        const auto pause = ask(retry_, {std::max(t.record.attempts, 1), now.steady - t.accepted, reason}, text);
         if (!pause) {
-            return journal_.end(t, {outcome_kind::retries_exhausted, reason, std::string(text), t.record.attempts},
-                                sink);
+            return journal_.end(t, {outcome_kind::retries_exhausted, reason, std::move(text), t.record.attempts}, sink);
         }
         const auto longest = std::max(*pause, at_least);
         requeue(t, longest.count() > 0 ? later(now.steady, longest) : time_point::min(), sink);

@@ -16,9 +16,15 @@ inline errc reason_of(const std::exception& e, errc otherwise) noexcept {
 }
 
 /// How a delivery ends whose message can't be encoded.
-inline outcome encode_failure(const std::exception& e) {
-    const auto reason = reason_of(e, errc::encode_failed);
-    return {reason == errc::too_large ? outcome_kind::too_large : outcome_kind::encode_failed, reason, e.what(), 0};
+inline outcome encode_failure(const std::exception_ptr& thrown) {
+    try {
+        std::rethrow_exception(thrown);
+    } catch (const std::exception& e) {
+        const auto reason = reason_of(e, errc::encode_failed);
+        return {reason == errc::too_large ? outcome_kind::too_large : outcome_kind::encode_failed, reason, e.what(), 0};
+    } catch (...) {
+        return {outcome_kind::encode_failed, errc::encode_failed, "encoding it threw what is no std::exception", 0};
+    }
 }
 
 }  // namespace ferry::detail

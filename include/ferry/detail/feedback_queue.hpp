@@ -6,6 +6,7 @@
 #include <ferry/detail/pacing.hpp>
 #include <ferry/error.hpp>
 #include <ferry/intake_events.hpp>
+#include <ferry/retry.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -96,7 +97,7 @@ private:
     steady_time idle_after() const noexcept { return after(sent_, limits_.idle_limit); }
 
     template <class Sink>
-    void end(errc reason, const std::string& text, steady_time now, Sink& sink) {
+    void end(errc reason, std::string text, steady_time now, Sink& sink) {
         id_ = 0;
         auto& sent = waiting_.front();
         if (link_failure(reason)) {
@@ -104,7 +105,7 @@ private:
             return held_.lost(limits_.reconnect, random_, now);
         }
         const bool final = reason == errc::ok || permanent_failure(reason) ||
-                           !retry_.next({sent.attempts, now - sent.accepted, reason});
+                           !ask(retry_, {sent.attempts, now - sent.accepted, reason}, text);
         if (!final) return held_.lost(limits_.reconnect, random_, now);
         held_.works();
         waiting_.pop_front();

@@ -79,12 +79,15 @@ public:
 
     bool wait_connected(std::chrono::steady_clock::time_point deadline) {
         std::unique_lock lock(mutex_);
-        return changed_.wait_until(lock, deadline, [&] { return connected_; });
+        changed_.wait_until(lock, deadline, [&] { return connected_ || stop_.stop_requested(); });
+        return connected_;
     }
 
     void begin_stop() {
         post_event(intake_events::stop_requested{});  // first: a task that hears of the stop is followed by no other
         stop_.request_stop();
+        const std::lock_guard lock(mutex_);
+        changed_.notify_all();
     }
 
     /// A callback that stops its own client is not waited for.
@@ -103,11 +106,17 @@ public:
 
     // --- what tasks want ------------------------------------------------------------------------------------------------
 
-    basic_delivery<message_type> reply(const task_run& run, const message_type& task, message_type answer) override {
+    basic_delivery<message_type> reply(task_run& run, const message_type& task, message_type answer) override {
         if (traits::request_id(answer).empty()) {
             if (auto id = traits::request_id(task); !id.empty()) traits::set_request_id(answer, id);
         }
-        return send(std::move(answer), run.number);
+        auto out = send(std::move(answer), run.number);
+        if (const auto how = out.wait_for(std::chrono::seconds(0)); how && how->kind != outcome_kind::taken) {
+            run.reply_failed(how->text);
+        } else {
+            run.reply_goes();
+        }
+        return out;
     }
 
     /// `task` is the number of the one that it answers, or 0.
@@ -122,8 +131,10 @@ public:
             e.task = task;
             keep(e, task);
             run([&](auto& core, auto& sink) { made->set_key(core.step(std::move(e), now(), sink)); });
-        } catch (const std::exception& e) {
-            made->end(encode_failure(e), std::nullopt);
+        } catch (...) {
+            auto how = encode_failure(std::current_exception());
+            log_.warn(researcher() + ": a message to it is given up: " + how.text);
+            made->end(std::move(how), std::nullopt);
             made->tell();
         }
         return basic_delivery<message_type>(made);
@@ -165,7 +176,7 @@ public:
             const auto size = task->size();
             post_event(intake_events::task_arrived<arrived_task>{id, {std::move(*task), now().steady}, size});
         }
-        post_event(intake_events::poll_ended{id, end, status.error_message()});
+        post_event(intake_events::poll_ended{id, end, said(status)});
     }
 
     void stream_told(std::uint64_t id, researcher::TaskResponse&& what) override {
@@ -197,7 +208,7 @@ public:
 
     void stream_ended(std::uint64_t id, const grpc::Status& status) override {
         const auto end = status.error_code() == grpc::StatusCode::UNIMPLEMENTED ? poll_end::unknown : to_end(status);
-        post_event(intake_events::poll_ended{id, end, status.error_message()});
+        post_event(intake_events::poll_ended{id, end, said(status)});
     }
 
     void upload_accepted(std::uint64_t id, std::uint64_t offset) override {
@@ -378,14 +389,18 @@ private:
                 kept.push(tidy_spool{});
             }
             sent.push_back(std::move(e.content));
-            if (!e.ticket) return left_reply_ended(e.how);
+            warn_of(e.how, e.ticket != nullptr);
+            if (!e.ticket) return;
             kept.push(ended(e.ticket));
             e.ticket->end(std::move(e.how), std::nullopt);
         }
-        void left_reply_ended(const outcome& how) {
-            if (how.kind == outcome_kind::taken || how.kind == outcome_kind::stopped) return;
-            kept.push(intake_effects::warning{"a reply that an earlier life of this node had left is given up: " +
-                                              std::string(to_string(how.kind)) + ": " + how.text});
+        /// Few look at what a reply's delivery comes to.
+        void warn_of(const outcome& how, bool of_this_life) {
+            const auto kind = how.kind;
+            if (kind == outcome_kind::taken || kind == outcome_kind::cancelled || kind == outcome_kind::stopped) return;
+            kept.push(intake_effects::warning{
+                std::string(of_this_life ? "a message to it" : "a reply that an earlier life of this node had left") +
+                " is given up: " + std::string(to_string(kind)) + ": " + how.text});
         }
         void operator()(intake_effects::progressed<ticket> e) {
             if (e.ticket) e.ticket->progressed(e.sent);
@@ -418,6 +433,13 @@ private:
         }
         kept.perform([this](auto&& effect) { this->perform(std::move(effect)); });
         for (const auto& each : stopped) each->stop();
+    }
+
+    /// gRPC has no word for a key or a certificate that it can't use.
+    static std::string said(const grpc::Status& status) {
+        const auto& text = status.error_message();
+        if (!text.starts_with("empty address list")) return text;
+        return "the server's certificate, or the key or certificate of options.identity, can't be used (" + text + ")";
     }
 
     static poll_end to_end(const grpc::Status& status) {

@@ -46,7 +46,6 @@ public:
 
     /// Throws `error` where the trust can't be used. A certificate that is still to be fetched is no error.
     void check() {
-        keepalive_.check();
         if (!has_to_fetch(trust_)) get();
     }
 

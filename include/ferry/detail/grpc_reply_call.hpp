@@ -187,7 +187,11 @@ class basic_reply_call final : public grpc::ServerReadReactor<grpc::ByteBuffer>,
 public:
     basic_reply_call(std::shared_ptr<Host> host, peer_info peer, grpc::CallbackServerContext* context,
                      grpc::ByteBuffer* response)
-        : host_(std::move(host)), peer_(std::move(peer)), guard_(host_->uploads()), chunks_(guard_.assembler()) {
+        : host_(std::move(host)),
+          peer_(std::move(peer)),
+          from_(context->peer()),
+          guard_(host_->uploads()),
+          chunks_(guard_.assembler()) {
         *response = wire::empty_message();
         const auto& sent = context->client_metadata();
         const auto told = sent.find(wire::upload_key);
@@ -197,17 +201,18 @@ public:
     }
 
     const peer_info& peer() const override { return peer_; }
+    std::string who() const override { return "the peer at " + from_; }
     std::uint64_t number() const override { return name_ ? name_->number : 0; }
     const void* origin() const override { return this; }
 
     void open() {
         std::optional<chunk_assembler> part;
         if (name_) part = guard_.claim(name_->number, this->shared_from_this());
-        const std::lock_guard lock(mutex_);
+        std::unique_lock lock(mutex_);
         self_ = this->shared_from_this();
         entry_ = guard_.open(this);
         if (!entry_) return finish(wire::to_status(errc::queue_full, "the server takes no more uploads for now"));
-        if (name_ && !go_on(std::move(part))) return;
+        if (name_ && !go_on(std::move(part))) return refuse(lock, chunks_.code(), chunks_.text());
         if (guard_.begin(*entry_, in_memory())) StartRead(&in_);
     }
 
@@ -258,10 +263,7 @@ private:
         if (part && part->received() <= name_->total) chunks_ = std::move(*part);
         chunks_.begin_leg();
         chunks_.compute_checksum();
-        if (!chunks_.expect(name_->total)) {
-            finish(wire::to_status(chunks_.code(), chunks_.text()));
-            return false;
-        }
+        if (!chunks_.expect(name_->total)) return false;
         context_->AddInitialMetadata(wire::offset_key, std::to_string(chunks_.received()));
         StartSendInitialMetadata();
         return true;
@@ -333,9 +335,10 @@ private:
     /// Gives the mutex back, and this call may be gone then.
     void refuse(std::unique_lock<std::mutex>& lock, errc reason, const std::string& why) {
         const auto host = host_;
+        const auto who = this->who();
         finish(wire::to_status(reason, why));
         lock.unlock();
-        host->reply_refused(why);
+        host->reply_refused(who + ": " + why);
     }
 
     void finish(const grpc::Status& how) {
@@ -344,6 +347,7 @@ private:
 
     const std::shared_ptr<Host> host_;
     const peer_info peer_;
+    const std::string from_;
     guard& guard_;
     std::mutex mutex_;
     std::shared_ptr<basic_reply_call> self_;

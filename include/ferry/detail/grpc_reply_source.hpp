@@ -28,6 +28,8 @@ public:
     /// gRPC: it may be done under the host's lock, before whoever waits for the reply can end the stream.
     virtual void queue_answer(errc, const std::string&) {}
     virtual const peer_info& peer() const = 0;
+    /// For logs.
+    virtual std::string who() const = 0;
     /// By which it is known when it comes again; 0: it isn't.
     virtual std::uint64_t number() const = 0;
     /// Replies of the same origin follow one another.

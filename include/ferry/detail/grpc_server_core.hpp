@@ -89,8 +89,8 @@ public:
     std::shared_ptr<const payload> encode(message_type m, outcome& failed) const {
         try {
             return std::make_shared<const payload>(serializer_.encode(std::move(m)));
-        } catch (const std::exception& e) {
-            failed = encode_failure(e);
+        } catch (...) {
+            failed = encode_failure(std::current_exception());
             return nullptr;
         }
     }
@@ -519,6 +519,12 @@ private:
     }
 
     void decode_reply(const std::shared_ptr<reply_source>& from, const bytes& content) {
+        if (const auto most = options_.replies.max_payload_bytes; content.size() > most) {
+            return refuse_and_tell(from, errc::too_large,
+                                   "a reply of " + std::to_string(content.size()) +
+                                       " bytes is beyond the server's replies.max_payload_bytes, " +
+                                       std::to_string(most));
+        }
         std::string node, request_id;
         std::optional<message_type> message;
         try {
@@ -526,13 +532,11 @@ private:
             node = traits::node_id(*message);
             request_id = traits::request_id(*message);
         } catch (const std::exception& e) {
-            reply_refused(e.what());
-            return refuse_reply(from, reason_of(e, errc::decode_failed), e.what());
+            return refuse_and_tell(from, reason_of(e, errc::decode_failed), e.what());
         } catch (...) {
-            const std::string why = "decoding it threw what is no std::exception";
-            reply_refused(why);
-            return refuse_reply(from, errc::decode_failed, why);
+            return refuse_and_tell(from, errc::decode_failed, "decoding it threw what is no std::exception");
         }
+        if (node.empty()) return refuse_and_tell(from, errc::protocol_error, "it does not say which node it is of");
         if (!admits(node, from->peer())) {
             return refuse_reply(from, errc::not_permitted, "this peer may not reply as node " + node);
         }
@@ -558,6 +562,10 @@ private:
         });
     }
 
+    void refuse_and_tell(const std::shared_ptr<reply_source>& from, errc reason, const std::string& text) {
+        reply_refused(from->who() + ": " + text);
+        refuse_reply(from, reason, text);
+    }
     void refuse_reply(const std::shared_ptr<reply_source>& from, errc reason, const std::string& text) {
         from->answer(reason, text);
         if (const auto receipt = from->receipt(); receipt.task != 0) post_event(of_core(receipt));

@@ -184,6 +184,7 @@ private:
             from_->answered();
         }
         const peer_info& peer() const override { return from_->peer(); }
+        std::string who() const override { return "node " + from_->node(); }
         std::uint64_t number() const override { return number_; }
         const void* origin() const override { return from_.get(); }
         bool is_small() const override { return true; }

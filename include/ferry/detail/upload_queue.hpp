@@ -13,6 +13,7 @@
 #include <ferry/intake_events.hpp>
 #include <ferry/outcome.hpp>
 #include <ferry/payload.hpp>
+#include <ferry/retry.hpp>
 
 #include <algorithm>
 #include <array>
@@ -90,7 +91,9 @@ public:
         const auto size = e.content->size();
         if (size > limits_.max_payload_bytes || !cutter::fits(size)) {
             return refuse(outcome_kind::too_large, errc::too_large,
-                          "a payload of " + std::to_string(size) + " bytes is beyond the node's limit");
+                          "a payload of " + std::to_string(size) +
+                              " bytes is beyond the node's limits.max_payload_bytes, " +
+                              std::to_string(limits_.max_payload_bytes));
         }
         if (uploads_.size() >= limits_.max_queued_uploads || bytes_ + size > limits_.max_queued_bytes) {
             return refuse(outcome_kind::queue_full, errc::queue_full,
@@ -201,6 +204,8 @@ public:
     }
 
 private:
+    static constexpr int troubles_to_tell = 3;  // which take some seconds
+
     struct lane {
         std::size_t limit = 1;
         std::size_t moving = 0;
@@ -248,7 +253,7 @@ private:
             if (now < idle) return arm(u, idle);
             cancel(u, sink);
             // A server that knows uploads by their numbers may have no room for this one, and not read on for a while.
-            if (stream_ != 0 && !u.on_stream) return pause(u, now, sink);
+            if (stream_ != 0 && !u.on_stream) return pause(u, "the upload stood still", now, sink);
             return failed(u, errc::idle_timeout, "the upload stood still", now, sink);
         }
         if (u.expires <= now) return expire(u, sink);
@@ -305,7 +310,7 @@ private:
             held_.lost(limits_.reconnect, random_, now);
             return look_after(u, now, sink);
         }
-        if (server_trouble(reason)) return pause(u, now, sink);
+        if (server_trouble(reason)) return pause(u, text, now, sink);
         held_.works();
         if (permanent_failure(reason)) {
             const auto kind = reason == errc::not_permitted ? outcome_kind::not_permitted
@@ -313,7 +318,7 @@ private:
                                                             : outcome_kind::refused;
             return end(u, kind, reason, std::move(text), sink);
         }
-        const auto resend_after = retry_.next({u.attempts, now - u.accepted, reason});
+        const auto resend_after = ask(retry_, {u.attempts, now - u.accepted, reason}, text);
         if (!resend_after) return end(u, outcome_kind::retries_exhausted, reason, std::move(text), sink);
         if (resend_after->count() > 0) u.not_before = after(now, *resend_after);
         look_after(u, now, sink);
@@ -321,9 +326,12 @@ private:
 
     /// Costs this one its place, and no other anything.
     template <class Sink>
-    void pause(upload& u, steady_time now, Sink& sink) {
+    void pause(upload& u, const std::string& why, steady_time now, Sink& sink) {
         --u.attempts;
         u.not_before = now + random_.part_of(limits_.reconnect, ++u.troubles);
+        if (u.troubles == troubles_to_tell) {
+            sink(intake_effects::warning{"a reply is not taken, and is sent again until it is too old: " + why});
+        }
         look_after(u, now, sink);
     }
 
