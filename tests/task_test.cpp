@@ -23,7 +23,7 @@ using ferry::detail::delivery_state;
 /// Notes what a task asks of its link.
 class noting_host final : public ferry::detail::task_host<message> {
 public:
-    ferry::basic_delivery<message> reply(const ferry::detail::task_run&, const message& to, message answer) override {
+    ferry::basic_delivery<message> reply(ferry::detail::task_run&, const message& to, message answer) override {
         replies.push_back(to + " <- " + answer);
         const auto made =
             std::make_shared<delivery_state<message>>(std::weak_ptr<ferry::detail::delivery_host>(), "researcher");
