@@ -630,6 +630,19 @@ private:
     std::map<std::string, epoch> counted_;
 };
 
+class forgets_how_long_a_reply_is_awaited : public sound_durable_store {
+public:
+    static constexpr auto fails_in = "how_long_a_reply_is_awaited_is_there_again";
+
+    using sound_durable_store::sound_durable_store;
+
+    void update(const std::string& node, epoch owner, const task_record& task, written done) {
+        auto cut = task;
+        cut.reply_until = std::chrono::system_clock::time_point::max();
+        sound_durable_store::update(node, owner, cut, std::move(done));
+    }
+};
+
 /// Each object takes owners that it doesn't know for the newest.
 class forgets_who_was_owner : public sound_durable_store {
 public:
@@ -743,6 +756,8 @@ INSTANTIATE_TYPED_TEST_SUITE_P(forgets_when_closed, durable_agent_store_suite, f
 INSTANTIATE_TYPED_TEST_SUITE_P(sound_durable_store, durable_agent_store_suite, sound_durable_store, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(counts_owners_anew, durable_agent_store_suite, counts_owners_anew, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(forgets_who_was_owner, durable_agent_store_suite, forgets_who_was_owner, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(forgets_how_long_a_reply_is_awaited, durable_agent_store_suite,
+                               forgets_how_long_a_reply_is_awaited, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(settles_in_memory, durable_agent_store_suite, settles_in_memory, meant_for);
 
 }  // namespace ferry::conformance

@@ -1506,7 +1506,7 @@ TYPED_TEST(dispatch_core, a_taken_request_whose_note_fails_still_waits_for_its_r
     w.fail_next(store_op::update);
     w.poll();
     EXPECT_FALSE(w.has_ended(t));
-    EXPECT_TRUE(holds(w.warnings, "taken"));
+    EXPECT_TRUE(holds(w.warnings, "could not note what became of a task"));
     w.reply("r");
     EXPECT_EQ(w.kind_of(t), outcome_kind::replied);
     EXPECT_EQ(w.steal(), tickets{});
@@ -2031,7 +2031,54 @@ TYPED_TEST(dispatch_core, a_store_that_fails_for_long_has_a_bound) {
     const int refused = w.send();
     EXPECT_EQ(w.kind_of(refused), outcome_kind::queue_full);
     EXPECT_EQ(w.end_of(refused).how.text, "the store could not note the end of 3 tasks of node n");
+    EXPECT_TRUE(w.accepted.contains(w.send())) << "it was tried, and the store can settle again";
+}
+
+TYPED_TEST(dispatch_core, a_store_that_fails_for_long_has_a_bound_for_replies_too) {
+    ferry::dispatch_limits limits;
+    limits.max_queued_tasks = 1;
+    world<TypeParam> w(limits);
+    w.keeps_replies = true;
+    introduce(w);
+    w.fail_next(store_op::append);
+    w.fail_next(store_op::settle);
+    EXPECT_EQ(w.kind_of(w.send()), outcome_kind::store_failed);
+    w.fail_next(store_op::settle);
     EXPECT_EQ(answers_to(w, w.reply("", "nobody's")), std::vector{errc::queue_full});
+    EXPECT_EQ(answers_to(w, w.reply("", "nobody's")), std::vector{errc::queue_full});
+    EXPECT_EQ(answers_to(w, w.reply("", "nobody's")), std::vector{errc::ok});
+}
+
+TYPED_TEST(dispatch_core, where_nothing_may_be_queued_replies_come_all_the_same) {
+    ferry::dispatch_limits limits;
+    limits.max_queued_tasks = limits.max_all_queued_tasks = 0;
+    world<TypeParam> w(limits);
+    introduce(w);
+    EXPECT_EQ(w.kind_of(w.send()), outcome_kind::queue_full);
+    EXPECT_EQ(answers_to(w, w.reply("", "nobody's")), std::vector{errc::ok});
+}
+
+TYPED_TEST(dispatch_core, who_asks_while_the_journal_is_acquired_says_how_long_a_reply_is_awaited) {
+    restart<TypeParam> life;
+    auto& w = *life.before;
+    auto asks = request("r");
+    asks.reply_within = 1h;
+    const int call = w.poll();
+    w.send(asks);
+    w.carry(call);
+    w.poll();
+    auto second = life.after(1s);
+    second->hold_store();
+    second->know({"n"});
+    asks.reply_within = 10h;
+    asks.keep_while_disconnected = true;
+    second->send(asks);
+    second->release_store();
+    life.before = std::move(second);
+    const auto third = life.after(2h);
+    third->know({"n"});
+    third->advance(1s);
+    EXPECT_EQ(third->core.open_tasks(), 1U);
 }
 
 TYPED_TEST(dispatch_core, kept_replies_wait_until_the_server_serves) {

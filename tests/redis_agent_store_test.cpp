@@ -575,6 +575,41 @@ TEST(redis_agent_store, servers_outlive_a_redis_that_was_away_for_longer_than_th
     }
 }
 
+/// It begins after all others have lapsed, and before they can say that they are there.
+TEST(redis_agent_store, a_server_that_begins_after_a_long_outage_forgets_no_other) {
+    redis_process redis({.append_only = true, .append_sync = "always"});
+    const auto of = [&](std::string name) {
+        redis_options options;
+        options.unix_socket = redis.socket();
+        options.server = std::move(name);
+        options.lease = 300ms;
+        options.forget_after = 1s;
+        options.patience = 30s;
+        return options;
+    };
+    server silent(of("silent"));  // it doesn't listen, and never says that it is there
+    const auto owner = silent.acquire("node").owner;
+    EXPECT_EQ(silent.post("node", task(1, "content", "r")).code, errc::ok);
+    redis.kill();
+    std::this_thread::sleep_for(1200ms);
+    redis.start();
+    server later(of("later"));
+    later.listen();
+    client look(of("look"));
+    EXPECT_TRUE(look.sees([](client& r) { return r.keys("owned:later").size() == 1; })) << "it has taken over";
+    EXPECT_EQ(look.keys("p:silent").size(), 1U) << "what is owed is still known";
+    // What ends in that time goes to that server, and to another one once it is forgotten after all.
+    EXPECT_EQ(later.end("node", owner + 1, 1, replied("done")).code, errc::ownership_lost);
+    const auto taken = later.acquire("node");
+    ASSERT_EQ(taken.tasks.size(), 1U);
+    EXPECT_EQ(later.end("node", taken.owner, 1, replied("done")).code, errc::ok);
+    EXPECT_TRUE(later.hears(store_note::kind::ends));
+    const auto ends = later.ends().ends;
+    ASSERT_EQ(ends.size(), 1U);
+    EXPECT_EQ(ends[0].id, 0U);
+    EXPECT_EQ(read(*ends[0].end.reply), "done");
+}
+
 TEST(redis_agent_store, a_redis_that_stays_away_fails_what_is_asked_of_it) {
     redis_process redis;
     redis_options options;

@@ -107,6 +107,25 @@ TEST_F(a_task, is_taken_unless_it_is_refused) {
     EXPECT_EQ(run->decided().what, verdict::refused);
 }
 
+TEST_F(a_task, whose_reply_fails_is_refused_unless_another_goes_or_its_callback_decides) {
+    using ferry::frames::verdict;
+    run->reply_failed("too large");
+    EXPECT_EQ(run->decided().what, verdict::refused);
+    EXPECT_EQ(run->decided().text, "the reply can't be sent: too large");
+    const task given(host, run, "question");
+    given.refuse(ferry::refusal::for_now, "not now");
+    EXPECT_EQ(run->decided().what, verdict::not_now);
+    run->reply_failed("again");
+    EXPECT_EQ(run->decided().what, verdict::not_now);
+    run->decide({});
+    EXPECT_EQ(run->decided().what, verdict::refused);
+    run->reply_goes();
+    EXPECT_EQ(run->decided().what, verdict::taken);
+    given.refuse(ferry::refusal::for_good, "no more of these");
+    EXPECT_EQ(run->decided().what, verdict::refused);
+    EXPECT_EQ(run->decided().text, "no more of these");
+}
+
 TEST_F(a_task, may_be_kept_and_shares_its_message_with_its_copies) {
     auto given = std::make_unique<task>(host, run, "question");
     const task kept = *given;

@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <random>
 #include <set>
 #include <string>
 #include <utility>
@@ -36,6 +38,8 @@ protected:
         return out;
     }
 
+    using these = std::vector<int>;  // that are read on
+
     /// What the gate makes of an upload.
     enum class state { refused, waits, is_read };
 
@@ -44,8 +48,14 @@ protected:
         if (!gate_.open(&numbers_[n], now_, entries_[n])) return state::refused;
         return gate_.begin(entries_[n], there * million, now_) ? state::is_read : state::waits;
     }
-    bool chunk(int n, std::uint64_t size) { return gate_.chunk(entries_.at(n), size * million, now_); }
-    void whole(int n, std::uint64_t size) { gate_.whole(entries_.at(n), size * million); }
+    bool chunk(int n, std::uint64_t size) {
+        bool more = false;
+        gone_on_ = asked([&](auto&& read_on) { more = gate_.chunk(entries_.at(n), size * million, now_, read_on); });
+        return more;
+    }
+    these whole(int n, std::uint64_t size) {
+        return asked([&](auto&& read_on) { gate_.whole(entries_.at(n), size * million, now_, read_on); });
+    }
     std::vector<int> handled(int n) {
         return asked([&](auto&& read_on) { gate_.handled(entries_.at(n), now_, read_on); });
     }
@@ -58,7 +68,7 @@ protected:
     }
     std::uint64_t held() const { return gate_.held_bytes() / million; }
 
-    using these = std::vector<int>;
+    these gone_on_;  // at the last chunk
     gate gate_{limits()};
     gate::time_point now_{1h};
 
@@ -97,8 +107,7 @@ TEST_F(gate_test, the_oldest_goes_on_past_the_room_and_is_in_nobodys_way) {
     EXPECT_FALSE(chunk(2, 21));
     EXPECT_TRUE(chunk(1, 500));
     EXPECT_EQ(held(), 861U);
-    whole(3, 1);
-    EXPECT_EQ(handled(3), these{2}) << "there is room again";
+    EXPECT_EQ(whole(3, 1), these{2}) << "there is room again";
 }
 
 TEST_F(gate_test, what_was_the_oldest_counts_once_it_is_whole) {
@@ -135,9 +144,11 @@ TEST_F(gate_test, what_is_being_read_counts_as_large_as_the_last_chunk) {
     EXPECT_TRUE(chunk(2, 30));
     EXPECT_FALSE(chunk(3, 25)) << "55 are there beside the oldest, and 30 and 25 may come";
     EXPECT_EQ(held(), 56U) << "what may come is no part of it";
-    EXPECT_TRUE(chunk(2, 5)) << "60 are there, and 5 may come";
-    whole(2, 1);
-    EXPECT_EQ(handled(2), these{3}) << "of the second nothing may come any more";
+    EXPECT_TRUE(chunk(2, 5)) << "60 are there, and 25 may come";
+    EXPECT_EQ(gone_on_, these{3}) << "5 may come now, and 25";
+    EXPECT_FALSE(chunk(2, 20)) << "80 are there, 25 may come, and 20";
+    EXPECT_EQ(whole(3, 1), these{}) << "81 are there, and 20 may come";
+    EXPECT_EQ(handled(3), these{2});
 }
 
 TEST_F(gate_test, a_first_chunk_is_asked_for_too_and_counts_four_million) {
@@ -149,8 +160,7 @@ TEST_F(gate_test, a_first_chunk_is_asked_for_too_and_counts_four_million) {
     EXPECT_TRUE(chunk(2, 47));
     EXPECT_EQ(open(3), state::is_read) << "48 are there, 47 may come, and 4";
     EXPECT_EQ(open(4), state::waits);
-    whole(3, 1);
-    EXPECT_EQ(handled(3), these{4});
+    EXPECT_EQ(whole(3, 1), these{4});
 }
 
 TEST_F(gate_test, a_first_chunk_counts_as_large_as_those_that_came_lately) {
@@ -158,8 +168,8 @@ TEST_F(gate_test, a_first_chunk_counts_as_large_as_those_that_came_lately) {
     EXPECT_TRUE(chunk(1, 1));
     EXPECT_TRUE(chunk(2, 45));
     EXPECT_EQ(open(3), state::waits) << "45 are there, 45 may come, and 45";
-    whole(2, 1);
-    EXPECT_EQ(handled(2), these{3});
+    EXPECT_EQ(whole(2, 1), these{3});
+    EXPECT_EQ(handled(2), these{});
     for (int i = 0; i < 200; ++i) whole(2, 1), handled(2);
     EXPECT_EQ(open(4), state::is_read);
     EXPECT_TRUE(chunk(3, 40)) << "4 may come again, no 45";
@@ -177,6 +187,27 @@ TEST_F(gate_test, one_that_waits_for_much_is_passed_by_those_that_wait_for_less)
     EXPECT_EQ(close(5), these{4});
     EXPECT_EQ(close(4), these{});
     EXPECT_EQ(close(2), these{3});
+}
+
+TEST_F(gate_test, a_chunk_that_is_smaller_than_what_was_counted_makes_room) {
+    open(1), open(2), open(3);
+    EXPECT_TRUE(chunk(1, 1));
+    EXPECT_TRUE(chunk(2, 40));
+    EXPECT_FALSE(chunk(3, 17)) << "57 are there, 40 may come, and 17";
+    EXPECT_TRUE(chunk(2, 1));
+    EXPECT_EQ(gone_on_, these{3});
+}
+
+/// Else something might always be being handled.
+TEST_F(gate_test, while_the_oldest_waits_for_what_is_being_handled_no_other_is_read_on) {
+    open(1), open(2), open(3);
+    EXPECT_TRUE(chunk(1, 50));
+    EXPECT_TRUE(chunk(3, 1));
+    whole(2, 1);
+    EXPECT_FALSE(chunk(1, 50));
+    EXPECT_FALSE(chunk(3, 1)) << "there would be room beside the oldest";
+    EXPECT_EQ(open(4), state::waits);
+    EXPECT_EQ(handled(2), (these{1, 3, 4}));
 }
 
 TEST_F(gate_test, what_is_there_of_an_upload_that_goes_on_counts) {
@@ -265,8 +296,8 @@ TEST_F(gate_test, neither_what_waits_for_room_nor_what_is_being_handled_stands_s
     EXPECT_EQ(open(4), state::waits);
     EXPECT_EQ(pass(10s), these{1});
     EXPECT_EQ(pass(100s), these{});
-    EXPECT_EQ(close(1), these{4}) << "the second needs more, and the third is still being handled";
-    EXPECT_EQ(handled(3), these{2});
+    EXPECT_EQ(close(1), these{}) << "the second is the oldest, and the third is still being handled";
+    EXPECT_EQ(handled(3), (these{2, 4}));
     EXPECT_EQ(close(4), these{});
     EXPECT_EQ(pass(9s), these{});
     EXPECT_EQ(pass(1s), (these{3, 2})) << "from now on they do";
@@ -279,6 +310,47 @@ TEST_F(gate_test, an_idle_limit_at_its_greatest_never_cuts) {
     open(1);
     EXPECT_EQ(gate_.next_wake(), gate::time_point::max());
     EXPECT_EQ(pass(24h), these{});
+}
+
+TEST_F(gate_test, whatever_comes_somebody_is_read_and_nothing_is_left_in_the_end) {
+    enum class at { is_read, waits, handled };
+    for (std::uint32_t seed = 1; seed <= 300; ++seed) {
+        std::mt19937 random(seed);
+        const auto below = [&](int n) { return static_cast<int>(random() % static_cast<std::uint32_t>(n)); };
+        std::map<int, at> uploads;
+        const auto go_on = [&](const these& which) {
+            for (const int n : which) {
+                EXPECT_EQ(uploads.at(n), at::waits);
+                uploads[n] = at::is_read;
+            }
+        };
+        for (int step = 0; step < 300; ++step) {
+            const int n = 1 + below(5);
+            const auto size = static_cast<std::uint64_t>(below(70));
+            const auto found = uploads.find(n);
+            if (found == uploads.end()) {
+                uploads[n] = open(n, below(4) == 0 ? size : 0) == state::is_read ? at::is_read : at::waits;
+            } else if (below(6) == 0) {
+                uploads.erase(found);
+                go_on(close(n));
+            } else if (found->second == at::handled) {
+                found->second = at::is_read;
+                go_on(handled(n));
+            } else if (found->second == at::is_read && below(3) == 0) {
+                found->second = at::handled;
+                go_on(whole(n, size));
+            } else if (found->second == at::is_read) {
+                if (!chunk(n, size)) uploads[n] = at::waits;
+                go_on(gone_on_);
+            }
+            const bool all_wait = std::ranges::all_of(uploads, [](const auto& e) { return e.second == at::waits; });
+            ASSERT_FALSE(all_wait && !uploads.empty()) << "seed " << seed << ", step " << step;
+        }
+        for (const auto& [n, where] : std::exchange(uploads, {})) close(n);
+        ASSERT_EQ(gate_.held_bytes(), 0U) << "seed " << seed;
+        ASSERT_EQ(gate_.open_uploads(), 0U);
+        ASSERT_EQ(gate_.next_wake(), gate::time_point::max());
+    }
 }
 
 TEST_F(gate_test, all_open_ones_are_listed) {

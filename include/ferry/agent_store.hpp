@@ -36,7 +36,7 @@ struct task_record {
     std::uint64_t reply_number = 0;                  ///< of the reply: by it a second copy is known
     std::chrono::system_clock::time_point accepted;  ///< when `send` was called
     std::chrono::system_clock::time_point expires;   ///< while still queued then, it is given up
-    /// Until then its reply is awaited. The last `update` of it counts.
+    /// Until then its reply is awaited. An `update` changes it, but in a shared store, where those who post say it.
     std::chrono::system_clock::time_point reply_until = std::chrono::system_clock::time_point::max();
     bool is_withdrawn = false;  ///< of a shared store: its sender does not want it any more
 };
@@ -234,9 +234,10 @@ concept lasting_agent_store = agent_store<S> && provides::nodes<S>;
 ///
 /// A server finds its own tasks among those that it posts: it sends to no node but through the journal. `post` needs no
 /// epoch: the store gives the task its order, behind all that the journal has, and notes `tasks` to the owner; where there
-/// is none, `free` to who has posted. Where the journal has an open task of the same `request_id`, the sender joins that
-/// one, unless it was withdrawn: its `wants_reply` and `reply_until` are then the most that any of them asked for. `post` ends in `queue_full`
-/// where the store has no room, and `node_unknown` where nobody has acquired the journal ever; nothing is stored then.
+/// is none, `free` to who has posted. Where the journal has an open task of the same `request_id` that was not withdrawn,
+/// the sender joins that one: `wants_reply` and `reply_until` are then the most that any of its senders asked for. `post`
+/// ends in `queue_full` where the store has no room, and `node_unknown` where nobody has acquired the journal ever; nothing
+/// is stored then.
 ///
 /// An `end` is stored with the settlement, as one: either both have happened or none. With `order` 0 it is a reply to no
 /// task, and comes back to the server that has called, with id 0. A reply whose number the journal has had already is

@@ -111,6 +111,7 @@ public:
                               std::to_string(limits_.max_payload_bytes));
         }
         if (auto full = what_is_full(n, size); !full.empty()) {
+            journal_.try_to_settle(n, sink);
             return refuse(outcome_kind::queue_full, errc::queue_full, std::move(full));
         }
         if constexpr (shared) {
@@ -204,8 +205,9 @@ public:
         if constexpr (shared) {
             if (asking_.has_come(e.call, *from, e.number, sink)) return;
         }
-        const node* to = nodes_.find(e.task.node);
+        node* const to = nodes_.find(e.task.node);
         const std::string full = to ? what_is_full(*to, e.task.content->size()) : std::string();
+        if (!full.empty()) journal_.try_to_settle(*to, sink);
         if constexpr (shared) {
             const task_key posted = full.empty() ? step(std::move(e.task), now, sink) : task_key{0};
             if (posted != 0) return asking_.is_forwarded(posted, std::move(e.call), *from, e.number);

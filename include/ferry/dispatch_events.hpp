@@ -42,9 +42,11 @@ struct dispatch_limits {
 
 /// The bounds of what nodes send.
 struct inbound_limits {
-    std::size_t max_uploads = 10'000;                                 ///< open at the same time
-    std::uint64_t max_bytes = std::uint64_t{4} << 30;                 ///< of replies that are coming or not yet decoded
-    std::chrono::milliseconds idle_limit = std::chrono::seconds{60};  ///< of an upload that stands still
+    std::size_t max_uploads = 10'000;  ///< open at the same time
+    /// Of replies that are coming or not yet decoded, and one more. An upload counts at least 4 MB until something of it is there:
+    /// so many are read from at the same time, and the others wait.
+    std::uint64_t max_bytes = std::uint64_t{4} << 30;
+    std::chrono::milliseconds idle_limit = std::chrono::seconds{60};   ///< of an upload that stands still
     std::chrono::milliseconds keep_broken = std::chrono::minutes{10};  ///< what came of an upload that broke off
 };
 

@@ -20,6 +20,7 @@
 #include <ferry/serializer/msgpack.hpp>
 #include <ferry/server_options.hpp>
 
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
@@ -280,15 +281,15 @@ private:
     }
 
     /// Without credentials; gRPC doesn't say what was wrong with them.
-    bool can_bind(const std::string& target) {
-        researcher_service service(core_, format_check(Serializer::name, core_->log()));
+    static bool can_bind(const std::string& target) {
+        grpc::CallbackGenericService nothing;
         int bound = 0;
         grpc::ServerBuilder builder;
-        builder.RegisterService(&service);
+        builder.RegisterCallbackGenericService(&nothing);
         builder.AddListeningPort(target, grpc::InsecureServerCredentials(), &bound);
         builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
         const auto server = builder.BuildAndStart();
-        if (server) server->Shutdown();
+        if (server) server->Shutdown(std::chrono::system_clock::now());
         return server && bound != 0;
     }
 

@@ -94,7 +94,7 @@ inline void log_to_stderr(log_level level, const std::string& text) {
 
 /// What a server is made with. Functions run on the server's executor, except `log`, which runs anywhere and must be quick.
 struct server_options {
-    std::string host = "localhost";                     ///< name or address to listen on
+    std::string host = "localhost";                     ///< name or address to listen on; `0.0.0.0` or `::` for all
     std::uint16_t port = 50051;                         ///< 0: the system picks one, see `port()`
     server_security ssl{};                              ///< `ssl_credentials{key, cert}`, or `plain_text{}`
     std::string client_roots{};                         ///< a PEM file: nodes must show a certificate that these signed

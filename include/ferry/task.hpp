@@ -45,18 +45,16 @@ public:
     /// Whoever asked is told so, unless there is another reply.
     void reply_failed(const std::string& why) {
         const std::lock_guard lock(mutex_);
-        if (has_reply_) return;
-        verdict_ = {frames::verdict::refused, "the reply can't be sent: " + why};
-        reply_failed_ = true;
+        problem_ = "the reply can't be sent: " + why;
     }
     void reply_goes() {
         const std::lock_guard lock(mutex_);
         has_reply_ = true;
-        if (std::exchange(reply_failed_, false)) verdict_ = {};
     }
     verdict decided() const {
         const std::lock_guard lock(mutex_);
-        return verdict_;
+        if (verdict_.what != frames::verdict::taken || has_reply_ || problem_.empty()) return verdict_;
+        return {frames::verdict::refused, problem_};
     }
 
     const std::uint64_t key;     // in the core
@@ -70,7 +68,7 @@ private:
     mutable std::mutex mutex_;
     verdict verdict_;
     bool has_reply_ = false;
-    bool reply_failed_ = false;
+    std::string problem_;  // of a reply
 };
 
 /// The link that a task came over.
@@ -104,8 +102,8 @@ public:
     /// It came in the urgent lane: its callback may run beside that of a usual task.
     bool urgent() const noexcept { return run_->urgent; }
 
-    /// Sends a reply. The request's `request_id` and this node's id are filled in where the reply has none: one that is a
-    /// copy of another node's message must not keep that one's. The delivery ends in `taken` when the server has accepted
+    /// Sends a reply. The request's `request_id` and this node's id are filled in where the reply has none: clear the node's id
+    /// in one that is a copy of another node's message. The delivery ends in `taken` when the server has accepted
     /// it; until then it is sent again after each lost connection. Where it ends otherwise, a warning is logged, and whoever
     /// asked learns of it only where that was before the callback returned: then the task ends in `refused`. A second reply
     /// goes to the server's `on_unclaimed_reply`.

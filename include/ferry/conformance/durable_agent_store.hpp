@@ -83,7 +83,31 @@ TYPED_TEST_P(durable_agent_store_suite, the_owner_of_before_can_not_write) {
     this->expect_same(this->acquire("node").tasks, {some_task(1), some_task(3)});
 }
 
+// Else a request whose node never replies would be open for ever. Of a shared store those who post say it.
+TYPED_TEST_P(durable_agent_store_suite, how_long_a_reply_is_awaited_is_there_again) {
+    if constexpr (!shared_agent_store<TypeParam>) {
+        const auto owner = this->acquire("node").owner;
+        auto first = some_task(1), endless = some_task(2);
+        first.reply_until = first.accepted + std::chrono::hours(1);
+        for (const auto& each : {first, endless}) EXPECT_EQ(this->append("node", owner, each), errc::ok);
+        const auto expect = [&](auto until) {
+            this->reopen();
+            const auto tasks = this->acquire("node").tasks;
+            ASSERT_EQ(tasks.size(), 2U);
+            EXPECT_LT(std::chrono::abs(tasks[0].reply_until - until), std::chrono::milliseconds(1));
+            EXPECT_EQ(tasks[1].reply_until, endless.reply_until);
+        };
+        expect(first.reply_until);
+        const auto later = this->acquire("node").owner;
+        first.taken = true;
+        first.reply_until += std::chrono::hours(1);
+        EXPECT_EQ(this->update("node", later, first), errc::ok);
+        expect(first.reply_until);
+    }
+}
+
 REGISTER_TYPED_TEST_SUITE_P(durable_agent_store_suite, open_tasks_are_there_again, settled_tasks_stay_away,
-                            epochs_go_on_rising, the_owner_of_before_can_not_write);
+                            epochs_go_on_rising, the_owner_of_before_can_not_write,
+                            how_long_a_reply_is_awaited_is_there_again);
 
 }  // namespace ferry::conformance

@@ -257,11 +257,23 @@ public:
             end(t, {outcome_kind::store_failed, status.code, status.text, t.record.attempts}, sink);
             return false;
         }
-        if (!ok) sink(effects::warning{"node " + *n.id + ": the store could not note a task as taken: " + status.text});
+        if (!ok)
+            sink(
+                effects::warning{"node " + *n.id + ": the store could not note what became of a task: " + status.text});
         if (t.state == task_state::storing) t.state = task_state::queued;
         if (t.state == task_state::leasing) return true;
         if (n.owned && std::exchange(t.taken_unnoted, false)) update(n, t, sink);
         return false;
+    }
+
+    /// Where too much is unsettled, perhaps the store can settle again: tries one task, whose success has its node's others tried.
+    template <class Sink>
+    void try_to_settle(node& n, Sink& sink) {
+        if (nodes_.what_is_unsettled(n).empty()) return;
+        if (!n.unsettled.empty()) return conclude(*n.take_one_unsettled(), sink);
+        for (auto& [id, other] : nodes_) {
+            if (!other.unsettled.empty()) return conclude(*other.take_one_unsettled(), sink);
+        }
     }
 
     // --- replies that the store keeps ----------------------------------------------------------------------------------
@@ -452,6 +464,8 @@ private:
         if (same) n.close_request(*same);
         task& t = same ? *same : tasks_.add(n, now.steady);
         record.wants_reply |= t.record.wants_reply;
+        const bool is_asked_anew = same && same->reply_due;
+        if (is_asked_anew) record.reply_until = same->record.reply_until;
         tasks_.release(t, sink);
         t.record = std::move(record);
         t.accepted = now.steady - (now.system - t.record.accepted);
@@ -487,7 +501,10 @@ private:
             }
             return;
         }
-        if (t.record.taken) return tasks_.release(t, sink);  // it is never sent again
+        if (t.record.taken) {
+            if (is_asked_anew) note_again(n, t, sink);
+            return tasks_.release(t, sink);  // it is never sent again
+        }
         n.enter_lane(t);
         nodes_.arm(n, t.expires, sink);
     }

@@ -63,7 +63,8 @@ public:
 
     /// Not empty where the store fails to settle so much that nothing more is to begin.
     std::string what_is_unsettled(const node& n) const {
-        const bool is_full = n.unsettled.size() >= limits_.max_queued_tasks;
+        if (queued_.unsettled == 0) return {};
+        const bool is_full = !n.unsettled.empty() && n.unsettled.size() >= limits_.max_queued_tasks;
         if (!is_full && queued_.unsettled < limits_.max_all_queued_tasks) return {};
         return "the store could not note the end of " +
                (is_full ? std::to_string(n.unsettled.size()) + " tasks of node " + *n.id

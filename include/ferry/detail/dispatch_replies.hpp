@@ -41,11 +41,12 @@ public:
     void expect(task& t, const events::submitted<Ticket>& e, instant now, Sink& sink) {
         if (!e.wants_reply) return;
         const std::optional due = e.reply_within ? later(now.steady, *e.reply_within) : time_point::max();
-        const auto until = e.reply_within ? later(now.system, *e.reply_within) : t.record.reply_until.max();
-        t.record.reply_until = t.reply_due ? std::max(t.record.reply_until, until) : until;
+        const auto within = e.reply_within ? later(now.system, *e.reply_within) : t.record.reply_until.max();
+        const auto until = t.reply_due ? std::max(t.record.reply_until, within) : within;
+        const bool is_new = std::exchange(t.record.reply_until, until) != until;
         t.reply_due = std::max(t.reply_due, due);
         t.record.wants_reply = true;
-        if (t.state == task_state::awaiting_reply && t.owner->owned) journal_.note_again(*t.owner, t, sink);
+        if (is_new && t.state == task_state::awaiting_reply && t.owner->owned) journal_.note_again(*t.owner, t, sink);
         nodes_.arm(*t.owner, *t.reply_due, sink);
     }
 
@@ -166,8 +167,9 @@ private:
     }
 
     /// Empty where there is room for a reply of so many bytes that nobody waits for.
-    std::string what_is_full(const node& n, std::uint64_t bytes) const {
-        if (auto full = nodes_.what_is_unsettled(n); !full.empty()) return full;
+    template <class Sink>
+    std::string what_is_full(node& n, std::uint64_t bytes, Sink& sink) {
+        if (auto full = nodes_.what_is_unsettled(n); !full.empty()) return journal_.try_to_settle(n, sink), full;
         const bool has_bytes =
             unclaimed_bytes_ <= limits_.max_unclaimed_bytes && bytes <= limits_.max_unclaimed_bytes - unclaimed_bytes_;
         if (unclaimed_ == 0 || (unclaimed_ < limits_.max_unclaimed_replies && has_bytes)) return {};
@@ -181,7 +183,7 @@ private:
         task* t = n.request(came.request_id);
         if (t && t->is_over()) t = nullptr;  // it has a reply already, which was kept
         const bool wanted = t && t->reply_due;
-        if (auto full = wanted ? std::string() : what_is_full(n, came.bytes); !full.empty()) {
+        if (auto full = wanted ? std::string() : what_is_full(n, came.bytes, sink); !full.empty()) {
             sink(effects::answer_reply<reply_call>{std::move(came.call), errc::queue_full, std::move(full)});
             return sink(effects::released<reply>{std::move(came.content)});
         }

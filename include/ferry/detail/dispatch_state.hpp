@@ -377,6 +377,12 @@ struct dispatch_node {
         unsettled.push_back(&t);
         ++all->unsettled;
     }
+    task* take_one_unsettled() {
+        --all->unsettled;
+        task* const out = unsettled.back();
+        unsettled.pop_back();
+        return out;
+    }
     std::vector<task*> take_unsettled() {
         all->unsettled -= unsettled.size();
         return std::exchange(unsettled, {});

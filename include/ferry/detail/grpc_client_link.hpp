@@ -397,7 +397,9 @@ private:
         /// Few look at what a reply's delivery comes to.
         void warn_of(const outcome& how, bool of_this_life) {
             const auto kind = how.kind;
+            if (kind != outcome_kind::queue_full) link.is_full_ = false;
             if (kind == outcome_kind::taken || kind == outcome_kind::cancelled || kind == outcome_kind::stopped) return;
+            if (kind == outcome_kind::queue_full && std::exchange(link.is_full_, true)) return;  // it was told
             kept.push(intake_effects::warning{
                 std::string(of_this_life ? "a message to it" : "a reply that an earlier life of this node had left") +
                 " is given up: " + std::string(to_string(kind)) + ": " + how.text});
@@ -616,6 +618,7 @@ private:
     std::condition_variable changed_;
     bool connected_ = false;
     bool drained_ = false;
+    bool is_full_ = false;  // the queue of uploads, which was told
 
     std::weak_ptr<task_poll> poll_;
     std::weak_ptr<task_stream> stream_;

@@ -102,23 +102,20 @@ public:
         return opened ? std::optional(made) : std::nullopt;
     }
 
-    // True where the call reads on now; else `read_on` will tell when.
+    /// True where the call reads on now; else `read_on` will tell when. So does `more` below.
     bool begin(entry e, std::uint64_t bytes) {
         bool more = false;
         run([&](time_point now, auto&) { more = gate_.begin(e, bytes, now); });
         return more;
     }
-    bool chunk(entry e, std::uint64_t bytes) {
-        bool more = false;
-        run([&](time_point now, auto&) { more = gate_.chunk(e, bytes, now); });
-        return more;
-    }
-
-    void whole(entry e, std::uint64_t bytes) {
-        run([&](time_point, auto&) { gate_.whole(e, bytes); });
-    }
 
     // What these return is to `read_on`, once the caller's mutex is released.
+    [[nodiscard]] calls chunk(entry e, std::uint64_t bytes, bool& more) {
+        return run([&](time_point now, auto& read_on) { more = gate_.chunk(e, bytes, now, read_on); });
+    }
+    [[nodiscard]] calls whole(entry e, std::uint64_t bytes) {
+        return run([&](time_point now, auto& read_on) { gate_.whole(e, bytes, now, read_on); });
+    }
     [[nodiscard]] calls handled(entry e) {
         return run([&](time_point now, auto& read_on) { gate_.handled(e, now, read_on); });
     }
@@ -291,8 +288,13 @@ private:
         if (read.code != errc::ok) return refuse(lock, read.code, read.text);
         const auto now = in_memory();
         const auto length = now > before ? now - before : 0;
+        typename guard::calls others;
         if (!chunks_.complete()) {
-            if (!over_ && guard_.chunk(*entry_, length)) StartRead(&in_);
+            bool more = false;
+            if (!over_) others = guard_.chunk(*entry_, length, more);
+            if (more) StartRead(&in_);
+            lock.unlock();
+            for (const auto& each : others) each->read_on();
             return;
         }
         const bool damaged = header.upload_checksum && *header.upload_checksum != chunks_.checksum();
@@ -300,8 +302,9 @@ private:
         if (damaged) return refuse(lock, errc::checksum_differs, "the bytes that arrived are not those that were sent");
         if (chunks_.failed()) return refuse(lock, chunks_.code(), chunks_.text());
         const auto self = self_;
-        guard_.whole(*entry_, length);
+        others = guard_.whole(*entry_, length);
         lock.unlock();
+        for (const auto& each : others) each->read_on();
         self->host_->reply_received(self, std::move(content));
     }
 

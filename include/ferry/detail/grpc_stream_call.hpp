@@ -128,7 +128,7 @@ public:
     void give_up() override {
         {
             const std::lock_guard lock(mutex_);
-            if (!self_) return;
+            if (!self_ || (opened_ && !over_)) return;
             if (over_) return context_.TryCancel();  // what is being written goes with it
         }
         finish(wire::to_status(errc::idle_timeout, "a stream begins with a hello, which didn't come"));

@@ -106,7 +106,8 @@ local function let_go(server)
   for _, hold in ipairs(call('HKEYS', P .. 'u:' .. server)) do drop(string.match(hold, '^[^ ]*')) end
   call('DEL', P .. 'u:' .. server)
 end
--- What lapsed while Redis was away says nothing of its server: then this server's has, too, or one has come back and seen it.
+-- Not where Redis was away for longer than servers are known: then this server's name has lapsed as well; or one that has come
+-- back, or begun, has seen that nobody's is there, which `grace` tells the others for as long again.
 local function is_forgotten(server)
   return call('EXISTS', P .. 'known:' .. server, P .. 'grace') == 0 and call('EXISTS', P .. 'known:' .. me) == 1
 end
@@ -183,6 +184,12 @@ call('PUBLISH', C .. 'all', '')
 call('PUBLISH', C .. 'to:' .. me, '')
 call('SET', P .. 'format', ARGV[6])
 if call('GET', P .. 'known:' .. me) ~= ARGV[3] then let_go(me) end
+local others, known = 0, call('EXISTS', P .. 'known:' .. me)
+for _, s in ipairs(call('SMEMBERS', P .. 'servers')) do
+  others = others + 1
+  known = known + call('EXISTS', P .. 'known:' .. s)
+end
+if others > 0 and known == 0 then call('SET', P .. 'grace', '1', 'PX', ARGV[5]) end
 call('SET', P .. 'alive:' .. me, ARGV[3], 'PX', ARGV[4])
 call('SET', P .. 'known:' .. me, ARGV[3], 'PX', ARGV[5])
 call('SADD', P .. 'servers', me)
@@ -382,6 +389,7 @@ local function tell(server, id)
     server, id = me, '0'
   end
   local at = place()
+  call('SADD', P .. 'servers', server)
   call('ZADD', P .. 'e:' .. server, 0, at)
   call('HSET', P .. 'eh:' .. server, at,
        cmsgpack.pack({id, node, ARGV[10], ARGV[6], ARGV[7], ARGV[8], ARGV[9], content, reply_number}))

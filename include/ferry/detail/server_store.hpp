@@ -114,6 +114,7 @@ private:
             {
                 const std::lock_guard lock(unacknowledged_mutex_);
                 unacknowledged_.push_back(place);
+                if (unacknowledged_.size() > 1) return;
             }
             core->log().warn("the store could not note that an end was dealt with, and is told again: " + status.text);
         });

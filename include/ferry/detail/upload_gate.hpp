@@ -2,12 +2,12 @@
 // Which uploads a server reads on: so many at a time, so many bytes of unfinished or unhandled messages, and none that
 // stands still. Past the bytes, a message waits for its turn, also with its first chunk, and is read on where there is room
 // beside the others; the oldest one counts for none of them, so that it holds nobody up however slow it is. It goes on to its
-// end without room, once no message is being handled: the worst case is the bound and one message. The network's flow control
-// holds the senders meanwhile: nothing is lost.
+// end without room, once no message is being handled, for which the others wait, too: the worst case is the bound and one
+// message. The network's flow control holds the senders meanwhile: nothing is lost.
 //
-// Where a chunk is being read, gRPC may hold it whole before anyone sees it: it counts as large as the one before it in its
-// message, a first one as large as those that came lately. Only what follows a message in its upload is read unasked, as that
-// is nearly always the end.
+// Where a chunk is being read, gRPC may hold it whole before anyone sees it: it counts as much as the one before it in its
+// message did, a first one as much as those that came lately, at least 4 MB. Only what follows a message in its upload is read
+// unasked, as that is nearly always the end. What goes to a spool folder counts nothing.
 //
 // A pure state machine without a lock: `Upload` is who sends, and is only handed through.
 #pragma once
@@ -53,21 +53,26 @@ public:
     }
 
     /// A chunk of a message that goes on has come. Returns as `begin` does.
-    bool chunk(entry e, std::uint64_t bytes, time_point now) {
+    template <class ReadOn>
+    bool chunk(entry e, std::uint64_t bytes, time_point now, ReadOn&& read_on) {
         arrived(e, bytes);
         enter(e);
         take(e, bytes);
-        return go_on(e, now);
+        const bool more = go_on(e, now);
+        let_go_on(now, read_on);  // it may be smaller than what was counted
+        return more;
     }
 
     /// The last chunk of a message has come. The message counts until `handled`.
-    void whole(entry e, std::uint64_t bytes) {
+    template <class ReadOn>
+    void whole(entry e, std::uint64_t bytes, time_point now, ReadOn&& read_on) {
         arrived(e, bytes);
         leave(e);
         take(e, bytes);
         e->finished = true;
         ++handling_;
         rest(e);
+        let_go_on(now, read_on);
     }
 
     /// The message has been dealt with; the next one is read.
@@ -166,6 +171,7 @@ private:
         const auto all = held_ + awaited_;
         const auto oldest = unfinished_.front();
         if (oldest == e) return handling_ == 0 || room_beside(all);
+        if (oldest->paused) return false;  // else there might always be something that is being handled
         return room_beside(all - oldest->bytes - oldest->awaited);
     }
 
