@@ -111,11 +111,8 @@ public:
             if (auto id = traits::request_id(task); !id.empty()) traits::set_request_id(answer, id);
         }
         auto out = send(std::move(answer), run.number);
-        if (const auto how = out.wait_for(std::chrono::seconds(0)); how && how->kind != outcome_kind::taken) {
-            run.reply_failed(how->text);
-        } else {
-            run.reply_goes();
-        }
+        const auto how = out.done() ? out.wait() : outcome{outcome_kind::taken, errc::ok, {}, 0};
+        how.kind == outcome_kind::taken ? run.reply_goes() : run.reply_failed(how.text);
         return out;
     }
 

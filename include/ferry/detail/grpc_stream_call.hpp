@@ -128,8 +128,9 @@ public:
     void give_up() override {
         {
             const std::lock_guard lock(mutex_);
-            if (!self_ || (opened_ && !over_)) return;
+            if (!self_) return;
             if (over_) return context_.TryCancel();  // what is being written goes with it
+            if (opened_) return;
         }
         finish(wire::to_status(errc::idle_timeout, "a stream begins with a hello, which didn't come"));
     }
