@@ -80,13 +80,6 @@ TEST(grpc_server_calls, refuse_what_is_no_reply) {
         << "no message at all is what the original sends for nothing";
 }
 
-TEST(grpc_server_calls, refuse_a_reply_that_names_no_node) {
-    plain_peer peer;
-    const auto status = peer.reply({{1, 1, plain_peer::encoded({{"request_id", "r"}})}});
-    EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
-    EXPECT_EQ(status.error_message(), "protocol error: it does not say which node it is of");
-}
-
 TEST(grpc_server_calls, refuse_a_reply_of_a_node_that_never_polled) {
     plain_peer peer;
     const auto status = peer.reply({{1, 1, peer.encoded({{"request_id", "r"}, {"node_id", "stranger"}})}});

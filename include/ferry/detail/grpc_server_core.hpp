@@ -536,7 +536,6 @@ private:
         } catch (...) {
             return refuse_and_tell(from, errc::decode_failed, "decoding it threw what is no std::exception");
         }
-        if (node.empty()) return refuse_and_tell(from, errc::protocol_error, "it does not say which node it is of");
         if (!admits(node, from->peer())) {
             return refuse_reply(from, errc::not_permitted, "this peer may not reply as node " + node);
         }

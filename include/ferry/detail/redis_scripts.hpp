@@ -5,7 +5,7 @@
 // Keys, behind the prefix. A number in a key or a list has 20 digits, so that texts sort as numbers do.
 //
 //   format                  of all this
-//   grace                   until this lapses no server is forgotten
+//   grace                   until this lapses no server is forgotten; forget_after: for how long that is, where Redis was started
 //   servers                 set of names; alive:S (as long as its lease) and known:S (longer): tokens of a server's life
 //   nodes                   set of ids; n:N: owner and epoch of a node's journal, its last order, its status
 //   o:N  t:N:O  r:N  w:N    a journal: its orders, each task, orders by request id, orders of tasks that were changed
@@ -106,8 +106,8 @@ local function let_go(server)
   for _, hold in ipairs(call('HKEYS', P .. 'u:' .. server)) do drop(string.match(hold, '^[^ ]*')) end
   call('DEL', P .. 'u:' .. server)
 end
--- Not where Redis was away for longer than servers are known: then this server's name has lapsed as well; or one that has come
--- back, or begun, has seen that nobody's is there, which `grace` tells the others for as long again.
+-- Not where Redis was away for longer than servers are known: then this server's name has lapsed as well, or one that has come
+-- back has seen that its own had. Nor where Redis was started anew. That `grace` tells, for as long again.
 local function is_forgotten(server)
   return call('EXISTS', P .. 'known:' .. server, P .. 'grace') == 0 and call('EXISTS', P .. 'known:' .. me) == 1
 end
@@ -169,6 +169,7 @@ local was = call('GET', P .. 'run')
 if was == run then return {'ok'} end
 call('SET', P .. 'run', run)
 if not was then return {'ok'} end
+call('SET', P .. 'grace', '1', 'PX', call('GET', P .. 'forget_after') or '600000')
 for _, node in ipairs(call('SMEMBERS', P .. 'nodes')) do
   local owner = call('HGET', P .. 'n:' .. node, 'server')
   if owner then call('PUBLISH', C .. 'to:' .. owner, 'lost ' .. node) end
@@ -184,12 +185,7 @@ call('PUBLISH', C .. 'all', '')
 call('PUBLISH', C .. 'to:' .. me, '')
 call('SET', P .. 'format', ARGV[6])
 if call('GET', P .. 'known:' .. me) ~= ARGV[3] then let_go(me) end
-local others, known = 0, call('EXISTS', P .. 'known:' .. me)
-for _, s in ipairs(call('SMEMBERS', P .. 'servers')) do
-  others = others + 1
-  known = known + call('EXISTS', P .. 'known:' .. s)
-end
-if others > 0 and known == 0 then call('SET', P .. 'grace', '1', 'PX', ARGV[5]) end
+call('SET', P .. 'forget_after', ARGV[5])
 call('SET', P .. 'alive:' .. me, ARGV[3], 'PX', ARGV[4])
 call('SET', P .. 'known:' .. me, ARGV[3], 'PX', ARGV[5])
 call('SADD', P .. 'servers', me)
