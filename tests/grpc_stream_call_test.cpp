@@ -52,7 +52,8 @@ struct quiet_host final : ferry::detail::stream_call_host {
     void let_go(const ferry::detail::task_call&) override { ++let_go_of; }
 
     ferry::detail::upload_guard guard{{}, {}, [](auto) {}};
-    std::promise<call> opened, first_watched;
+    std::promise<call> opened;
+    std::promise<std::weak_ptr<ferry::detail::task_call>> first_watched;  // which has this host
     std::atomic<int> watched{0}, let_go_of{0};
     std::promise<void> sent, over;
 };
@@ -154,7 +155,7 @@ TEST_F(grpc_stream_call, a_range_that_is_not_in_memory_waits_for_its_flush) {
 }
 
 TEST_F(grpc_stream_call, is_watched_until_its_hello_comes) {
-    const auto call = host->first_watched.get_future().get();
+    const auto call = host->first_watched.get_future().get().lock();
     EXPECT_EQ(host->let_go_of, 0);
     EXPECT_EQ(say_hello(), call);
     EXPECT_EQ(host->watched, 1);
@@ -162,7 +163,7 @@ TEST_F(grpc_stream_call, is_watched_until_its_hello_comes) {
 }
 
 TEST_F(grpc_stream_call, ends_where_its_hello_does_not_come_in_time) {
-    host->first_watched.get_future().get()->give_up();
+    host->first_watched.get_future().get().lock()->give_up();
     const auto status = node->Finish();
     EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
     EXPECT_THAT(status.error_message(), testing::HasSubstr("begins with a hello"));
