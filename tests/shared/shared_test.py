@@ -46,7 +46,7 @@ STOPPED = (2.5, 4)  # past the lease
 KILLS_TO_A_STOP = 4
 
 # Keys that may be left, and how many at most; `redis_scripts.hpp` has them all.
-BOOKKEEPING = re.compile(r"^ferry:(format|servers|nodes|places|bytes|run|(alive|known|owned):server-\d+|[ns]:node-\d+)$")
+BOOKKEEPING = re.compile(r"^ferry:(format|servers|nodes|places|bytes|run|grace|forget_after|(alive|known|owned):server-\d+|[ns]:node-\d+)$")
 MOST_KEYS = 20 + 2 * NODES
 
 
