@@ -1969,17 +1969,22 @@ TYPED_TEST(dispatch_core, who_waits_for_a_kept_reply_when_the_server_is_stopped_
     }
 }
 
+/// The node has the task, and its reply is awaited.
+template <class World, class Task>
+void have_taken(World& w, const Task& asked) {
+    const int call = w.poll();
+    w.send(asked);
+    w.carry(call);
+    w.poll();
+}
+
 TYPED_TEST(dispatch_core, after_a_restart_a_request_is_given_up_when_its_time_is_over) {
     restart<TypeParam> life;
     auto& w = *life.before;
     auto short_one = request("r");
     short_one.reply_within = 1h;
-    for (const auto& each : {short_one, request("endless")}) {
-        const int call = w.poll();
-        w.send(each);
-        w.carry(call);
-    }
-    w.poll();
+    have_taken(w, short_one);
+    have_taken(w, request("endless"));
     const auto after = life.after(10min);
     after->know({"n"});
     EXPECT_EQ(after->core.open_tasks(), 2U);
@@ -1996,10 +2001,7 @@ TYPED_TEST(dispatch_core, after_a_restart_who_asks_again_says_how_long_a_reply_i
     auto& w = *life.before;
     auto asks = request("r");
     asks.reply_within = 1h;
-    const int call = w.poll();
-    w.send(asks);
-    w.carry(call);
-    w.poll();
+    have_taken(w, asks);
     asks.reply_within = 3h;
     w.send(asks);
     auto after = life.after(10min);
@@ -2063,10 +2065,7 @@ TYPED_TEST(dispatch_core, who_asks_while_the_journal_is_acquired_says_how_long_a
     auto& w = *life.before;
     auto asks = request("r");
     asks.reply_within = 1h;
-    const int call = w.poll();
-    w.send(asks);
-    w.carry(call);
-    w.poll();
+    have_taken(w, asks);
     auto second = life.after(1s);
     second->hold_store();
     second->know({"n"});

@@ -537,18 +537,20 @@ TEST(redis_agent_store, a_redis_that_comes_back_in_time_costs_nothing) {
     for (const auto& each : a.notes) EXPECT_NE(each.what, store_note::kind::gone);
 }
 
+redis_options soon_forgotten(const redis_process& redis, std::string name, std::chrono::milliseconds after) {
+    redis_options options;
+    options.unix_socket = redis.socket();
+    options.server = std::move(name);
+    options.lease = 300ms;
+    options.forget_after = after;
+    options.patience = 30s;
+    return options;
+}
+
 /// What servers say of themselves has lapsed by then, of all of them.
 TEST(redis_agent_store, servers_outlive_a_redis_that_was_away_for_longer_than_they_are_known) {
     redis_process redis({.append_only = true, .append_sync = "always"});
-    const auto of = [&](std::string name) {
-        redis_options options;
-        options.unix_socket = redis.socket();
-        options.server = std::move(name);
-        options.lease = 600ms;
-        options.forget_after = 1s;
-        options.patience = 30s;
-        return options;
-    };
+    const auto of = [&](std::string name) { return soon_forgotten(redis, std::move(name), 1s); };
     server a(of("a")), b(of("b"));
     a.listen(), b.listen();
     const auto owner = a.acquire("node").owner;
@@ -564,8 +566,8 @@ TEST(redis_agent_store, servers_outlive_a_redis_that_was_away_for_longer_than_th
     redis.start();
     for (auto* each : {&a, &b}) EXPECT_TRUE(each->hears(store_note::kind::back));
     client look(of("a"));
-    EXPECT_TRUE(look.sees([](client& r) { return r.keys("known:*").size() == 2; }));
-    std::this_thread::sleep_for(500ms);  // for beats of both
+    EXPECT_TRUE(look.sees([](client& r) { return r.keys("known:*").size() == 2; }))
+        << "both have said that they are there";
     for (const auto& [at, id, text] : {std::tuple{&a, 2U, "for a"}, {&b, 4U, "for b"}}) {
         const auto ends = at->ends().ends;
         ASSERT_EQ(ends.size(), 1U);
@@ -578,20 +580,12 @@ TEST(redis_agent_store, servers_outlive_a_redis_that_was_away_for_longer_than_th
 /// It begins after all others have lapsed, and before they can say that they are there.
 TEST(redis_agent_store, a_server_that_begins_after_a_long_outage_forgets_no_other) {
     redis_process redis({.append_only = true, .append_sync = "always"});
-    const auto of = [&](std::string name) {
-        redis_options options;
-        options.unix_socket = redis.socket();
-        options.server = std::move(name);
-        options.lease = 300ms;
-        options.forget_after = 1s;
-        options.patience = 30s;
-        return options;
-    };
+    const auto of = [&](std::string name) { return soon_forgotten(redis, std::move(name), 3s); };
     server silent(of("silent"));  // it doesn't listen, and never says that it is there
     const auto owner = silent.acquire("node").owner;
     EXPECT_EQ(silent.post("node", task(1, "content", "r")).code, errc::ok);
     redis.kill();
-    std::this_thread::sleep_for(1200ms);
+    std::this_thread::sleep_for(3200ms);
     redis.start();
     server later(of("later"));
     later.listen();

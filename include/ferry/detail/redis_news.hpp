@@ -98,7 +98,7 @@ protected:
         run({which, std::move(words)}, [this, hold = std::move(hold), done = std::move(done)](redis_answer answer) {
             if (!answer.ok()) {
                 const std::lock_guard lock(mutex_);
-                given_up_.push_back({hold, beats_until_run});
+                if (given_up_.size() < max_given_up) given_up_.push_back({hold, beats_until_run});
             }
             done(std::move(answer));
         });
@@ -257,7 +257,8 @@ private:
         int beats;
     };
     static constexpr int beats_until_run = 3;
-    static constexpr std::size_t max_words = 1000;
+    static constexpr std::size_t max_words = 1000;           // at a time
+    static constexpr std::size_t max_given_up = 100 * 1000;  // in an outage; most of them were never sent
 
     std::atomic<bool> has_left_{false};
     std::mutex mutex_;
