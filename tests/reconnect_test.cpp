@@ -621,6 +621,10 @@ TEST(reconnect, a_node_that_died_without_a_word_gets_what_was_kept_for_it_when_i
     died.reset();
     EXPECT_EQ(server.get_node("node")->status, ferry::node_status::active);
     auto lost_on_its_way = server.send({{"n", 1}}, "node", keep);  // goes out, and nobody gets it
+    ASSERT_TRUE(comes_true([&] {
+        const auto pending = server.pending();
+        return pending.size() == 1 && pending[0].attempts == 1;
+    }));
     setting.relay.cut();
     ASSERT_TRUE(comes_true([&] { return server.get_node("node")->status == ferry::node_status::disconnected; }));
     EXPECT_EQ(server.send({{"n", 0}}, "node").wait().kind, outcome_kind::node_disconnected);
