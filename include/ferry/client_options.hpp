@@ -5,6 +5,7 @@
 #include <ferry/credentials.hpp>
 #include <ferry/detail/utf8.hpp>
 #include <ferry/error.hpp>
+#include <ferry/frames.hpp>
 #include <ferry/intake_events.hpp>
 #include <ferry/server_options.hpp>
 #include <ferry/spool.hpp>
@@ -58,8 +59,9 @@ struct client_options {
     void check() const {
         const auto refuse = [](const std::string& why) { throw error(errc::invalid_argument, why); };
         if (node_id.empty()) refuse("options.node_id is empty: give the node an id");
-        if (node_id.size() > 1024) {
-            refuse("options.node_id has " + std::to_string(node_id.size()) + " bytes: a server takes at most 1024");
+        if (node_id.size() > frames::max_node_id_bytes) {
+            refuse("options.node_id has " + std::to_string(node_id.size()) + " bytes: a server takes at most " +
+                   std::to_string(frames::max_node_id_bytes));
         }
         if (detail::utf8_text(node_id, node_id.size()) != node_id)
             refuse("options.node_id is no UTF-8: another server could not read it");

@@ -23,6 +23,7 @@
 
 #include <ferry/chunk.hpp>
 #include <ferry/detail/dispatch_asking.hpp>
+#include <ferry/detail/dispatch_endings.hpp>
 #include <ferry/detail/dispatch_journal.hpp>
 #include <ferry/detail/dispatch_nodes.hpp>
 #include <ferry/detail/dispatch_polls.hpp>
@@ -32,6 +33,7 @@
 #include <ferry/detail/dispatch_state.hpp>
 #include <ferry/detail/dispatch_streams.hpp>
 #include <ferry/detail/dispatch_tasks.hpp>
+#include <ferry/detail/dispatch_writes.hpp>
 #include <ferry/detail/wake_ups.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
@@ -73,7 +75,7 @@ public:
 
     /// The tasks' ids are the same for a seed: give each process another one.
     explicit dispatch(dispatch_limits limits = {}, retry policy = {}, std::uint64_t seed = 0)
-        : limits_(limits), tasks_(seed), queue_(std::move(policy), nodes_, journal_) {}
+        : limits_(limits), tasks_(seed), queue_(std::move(policy), nodes_, writes_, endings_) {}
     dispatch(const dispatch&) = delete;
     dispatch& operator=(const dispatch&) = delete;
 
@@ -95,7 +97,7 @@ public:
         if constexpr (!shared) {
             if (same) {
                 join(*same, e, now, sink);
-                journal_.load_for_sender(*same, sink);
+                endings_.load_for_sender(*same, sink);
                 return same->key;
             }
         }
@@ -111,7 +113,7 @@ public:
                               std::to_string(limits_.max_payload_bytes));
         }
         if (auto full = what_is_full(n, size); !full.empty()) {
-            journal_.try_to_settle(n, sink);
+            endings_.try_to_settle(n, sink);
             return refuse(outcome_kind::queue_full, errc::queue_full, std::move(full));
         }
         if constexpr (shared) {
@@ -207,7 +209,7 @@ public:
         }
         node* const to = nodes_.find(e.task.node);
         const std::string full = to ? what_is_full(*to, e.task.content->size()) : std::string();
-        if (!full.empty()) journal_.try_to_settle(*to, sink);
+        if (!full.empty()) endings_.try_to_settle(*to, sink);
         if constexpr (shared) {
             const task_key posted = full.empty() ? step(std::move(e.task), now, sink) : task_key{0};
             if (posted != 0) return asking_.is_forwarded(posted, std::move(e.call), *from, e.number);
@@ -244,7 +246,7 @@ public:
         if constexpr (shared) {
             asking_.handled(e.key, sink);
         } else {
-            journal_.handled(e.key, sink);
+            endings_.handled(e.key, sink);
         }
         check_drained(sink);
     }
@@ -266,7 +268,7 @@ public:
         if (!t || t->is_over()) return;
         node& n = *t->owner;
         const bool moves = n.carried && n.carried->of == t;
-        journal_.end(*t, {outcome_kind::cancelled, errc::cancelled, "withdrawn by its sender", t->record.attempts},
+        endings_.end(*t, {outcome_kind::cancelled, errc::cancelled, "withdrawn by its sender", t->record.attempts},
                      sink);
         if (moves) polls_.cut(n, errc::cancelled, "the task was withdrawn", now, sink);
         pump(n, now, sink);
@@ -282,7 +284,7 @@ public:
         if (!t) return;
         node& n = *t->owner;
         if constexpr (shared) {
-            if (e.status.code == errc::queue_full && journal_.put_back(*t, e.status, sink)) {
+            if (e.status.code == errc::queue_full && endings_.put_back(*t, e.status, sink)) {
                 return check_drained(sink);
             }
             if (e.status.code != errc::ok) {
@@ -299,7 +301,7 @@ public:
     template <class Sink>
     void step(events::journal_acquired&& e, instant now, Sink&& sink) {
         node* n = nodes_.find(e.node);
-        if (!n || !journal_.acquired(*n)) return;
+        if (!n || !writes_.acquired(*n)) return;
         auto& keeper = journal_keeper();
         if (const auto& status = e.journal.status; status.code == errc::ok) {
             keeper.take_over(*n, std::move(e.journal), now, sink);
@@ -310,7 +312,7 @@ public:
         streams_.reconcile(*n, now, sink);
         pump(*n, now, sink);
         check_drained(sink);
-        if (journal_.acquiring() == 0) sink(effects::all_acquired{});
+        if (writes_.acquiring() == 0) sink(effects::all_acquired{});
     }
 
     template <class Sink>
@@ -333,7 +335,7 @@ public:
     void step(events::ends_fetched&& e, instant now, Sink&& sink) {
         if (is_at_end_) return;
         asking_.fetched(e.ends, now, sink);
-        if (journal_.acquiring() == 0) sink(effects::all_acquired{});
+        if (writes_.acquiring() == 0) sink(effects::all_acquired{});
         check_drained(sink);
     }
 
@@ -412,7 +414,7 @@ public:
         if constexpr (shared) {
             asking_.serve(sink);
         } else {
-            journal_.let_load(true, sink);
+            endings_.let_load(true, sink);
         }
     }
 
@@ -440,10 +442,10 @@ public:
             }
             nodes_.release_parked(n, errc::stopped, stopping_text, now, sink);
             replies_.refuse_early(n, errc::stopped, stopping_text, sink);
-            journal_.acquired(n);
+            writes_.acquired(n);
             n.forget_tasks();
         }
-        journal_.abandon(sink);
+        endings_.abandon(sink);
         if constexpr (shared) asking_.abandon(sink);
         check_drained(sink);
     }
@@ -495,7 +497,7 @@ public:
 
     /// True where nothing is under way, after `stop_requested`, but what users' functions are at work on.
     bool quiet_but_for_handlers() const {
-        if (polls_.carrying() > 0 || journal_.settling_tasks() > journal_.with_handlers()) return false;
+        if (polls_.carrying() > 0 || endings_.settling_tasks() > endings_.with_handlers()) return false;
         if constexpr (shared) {
             if (asking_.posting() > 0 || asking_.awaited_to_load() > 0) return false;
         }
@@ -511,7 +513,7 @@ public:
         if constexpr (shared) {
             if (!asking_.knows_ends()) return false;
         }
-        return journal_.acquiring() == 0;
+        return writes_.acquiring() == 0;
     }
 
     /// Tasks accepted and not yet ended.
@@ -584,7 +586,11 @@ private:
 
     template <class Sink>
     void acquire(node& n, Sink& sink) {
-        journal_keeper().acquire(n, sink);
+        if constexpr (shared) {
+            sharing_.acquire(n, sink);
+        } else {
+            writes_.acquire(n, sink);
+        }
     }
     auto& journal_keeper() {
         if constexpr (shared) {
@@ -600,7 +606,7 @@ private:
         if constexpr (shared) {
             asking_.leave_unclaimed();
         } else {
-            journal_.let_load(false, sink);
+            endings_.let_load(false, sink);
         }
     }
 
@@ -618,7 +624,7 @@ private:
         n.open_request(t);
         join(t, e, now, sink);
         nodes_.arm(n, t.expires, sink);
-        journal_.store(n, t, sink);
+        writes_.store(n, t, sink);
         return t.key;
     }
 
@@ -708,7 +714,7 @@ private:
 
     template <class Sink>
     void check_drained(Sink& sink) {
-        if (!stopping_ || drained_ || journal_.with_handlers() > 0) return;
+        if (!stopping_ || drained_ || endings_.with_handlers() > 0) return;
         if constexpr (shared) {
             if (asking_.with_handlers() > 0 && !is_at_end_) return;
         }
@@ -720,12 +726,15 @@ private:
     dispatch_limits limits_;
     detail::dispatch_nodes<Types> nodes_{limits_};
     detail::dispatch_tasks<Types> tasks_;
-    detail::dispatch_journal<Types> journal_{nodes_, tasks_};
-    detail::dispatch_replies<Types> replies_{limits_, nodes_, tasks_, journal_};
+    detail::dispatch_writes<Types> writes_{tasks_};
+    detail::dispatch_endings<Types> endings_{nodes_, tasks_, writes_};
+    detail::dispatch_journal<Types> journal_{nodes_, tasks_, writes_, endings_};
+    detail::dispatch_replies<Types> replies_{limits_, nodes_, tasks_, writes_, endings_};
     detail::dispatch_queue<Types> queue_;
-    detail::dispatch_polls<Types> polls_{limits_, nodes_, journal_, queue_};
-    detail::dispatch_streams<Types> streams_{limits_, nodes_, journal_, queue_};
-    [[no_unique_address]] where_shared<detail::dispatch_sharing<Types>> sharing_{nodes_, tasks_, journal_, polls_};
+    detail::dispatch_polls<Types> polls_{limits_, nodes_, writes_, queue_};
+    detail::dispatch_streams<Types> streams_{limits_, nodes_, writes_, endings_, queue_};
+    [[no_unique_address]] where_shared<detail::dispatch_sharing<Types>> sharing_{nodes_,  tasks_,   journal_,
+                                                                                 writes_, endings_, polls_};
     [[no_unique_address]] where_shared<detail::dispatch_asking<Types>> asking_{tasks_};
     bool stopping_ = false;
     bool drained_ = false;

@@ -12,6 +12,8 @@
 
 namespace ferry::frames {
 
+/// A node's id has at most so many bytes.
+inline constexpr std::size_t max_node_id_bytes = 1024;
 /// A reply of more bytes goes by an upload of its own.
 inline constexpr std::size_t max_reply_bytes = 64 * 1024;
 /// A task of at most so many bytes may share a message with others.

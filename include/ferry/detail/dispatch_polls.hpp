@@ -8,10 +8,10 @@
 #pragma once
 
 #include <ferry/chunk.hpp>
-#include <ferry/detail/dispatch_journal.hpp>
 #include <ferry/detail/dispatch_nodes.hpp>
 #include <ferry/detail/dispatch_queue.hpp>
 #include <ferry/detail/dispatch_state.hpp>
+#include <ferry/detail/dispatch_writes.hpp>
 #include <ferry/detail/wake_ups.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
@@ -41,9 +41,9 @@ class dispatch_polls {
 public:
     using node = dispatch_node<Types>;
 
-    dispatch_polls(const dispatch_limits& limits, dispatch_nodes<Types>& nodes, dispatch_journal<Types>& journal,
+    dispatch_polls(const dispatch_limits& limits, dispatch_nodes<Types>& nodes, dispatch_writes<Types>& writes,
                    dispatch_queue<Types>& queue)
-        : limits_(limits), nodes_(nodes), journal_(journal), queue_(queue) {}
+        : limits_(limits), nodes_(nodes), writes_(writes), queue_(queue) {}
 
     /// Deliveries under way.
     std::size_t carrying() const noexcept { return carrying_; }
@@ -61,7 +61,7 @@ public:
             if (!first && t && t->is_free() && t->not_before <= now.steady) first = t;
         }
         if (!first) return;
-        journal_.lease(n, *first, sink);
+        writes_.lease(n, *first, sink);
     }
 
     time_point next_wake(const node& n) const {
@@ -236,7 +236,7 @@ private:
 
     const dispatch_limits& limits_;
     dispatch_nodes<Types>& nodes_;
-    dispatch_journal<Types>& journal_;
+    dispatch_writes<Types>& writes_;
     dispatch_queue<Types>& queue_;
     std::size_t carrying_ = 0;
 };

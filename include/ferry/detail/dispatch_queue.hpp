@@ -3,9 +3,10 @@
 // fails, the node has taken it.
 #pragma once
 
-#include <ferry/detail/dispatch_journal.hpp>
+#include <ferry/detail/dispatch_endings.hpp>
 #include <ferry/detail/dispatch_nodes.hpp>
 #include <ferry/detail/dispatch_state.hpp>
+#include <ferry/detail/dispatch_writes.hpp>
 #include <ferry/detail/wake_ups.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
@@ -27,16 +28,17 @@ class dispatch_queue {
     using time_point = std::chrono::steady_clock::time_point;
 
 public:
-    dispatch_queue(retry&& policy, dispatch_nodes<Types>& nodes, dispatch_journal<Types>& journal)
-        : retry_(std::move(policy)), nodes_(nodes), journal_(journal) {}
+    dispatch_queue(retry&& policy, dispatch_nodes<Types>& nodes, dispatch_writes<Types>& writes,
+                   dispatch_endings<Types>& endings)
+        : retry_(std::move(policy)), nodes_(nodes), writes_(writes), endings_(endings) {}
 
     /// The node has the task.
     template <class Sink>
     void taken(task& t, Sink& sink) {
-        if (!t.record.wants_reply) return journal_.end(t, {outcome_kind::taken, errc::ok, {}, t.record.attempts}, sink);
+        if (!t.record.wants_reply) return endings_.end(t, {outcome_kind::taken, errc::ok, {}, t.record.attempts}, sink);
         t.owner->leave_lane(t);
         t.state = task_state::awaiting_reply;
-        journal_.note_taken(*t.owner, t, sink);
+        writes_.note_taken(*t.owner, t, sink);
     }
 
     /// A delivery of it was in vain. It is tried again in its place, no earlier than after `at_least`, as the policy says.
@@ -45,7 +47,7 @@ public:
                 std::chrono::milliseconds at_least = {}) {
         const auto pause = ask(retry_, {std::max(t.record.attempts, 1), now.steady - t.accepted, reason}, text);
         if (!pause) {
-            return journal_.end(t, {outcome_kind::retries_exhausted, reason, std::move(text), t.record.attempts}, sink);
+            return endings_.end(t, {outcome_kind::retries_exhausted, reason, std::move(text), t.record.attempts}, sink);
         }
         const auto longest = std::max(*pause, at_least);
         requeue(t, longest.count() > 0 ? later(now.steady, longest) : time_point::min(), sink);
@@ -60,7 +62,7 @@ public:
 
     template <class Sink>
     void expire(task& t, Sink& sink) {
-        journal_.end(
+        endings_.end(
             t, {outcome_kind::expired, errc::expired, "it waited in the queue for too long", t.record.attempts}, sink);
     }
 
@@ -88,7 +90,8 @@ public:
 private:
     [[no_unique_address]] retry retry_;
     dispatch_nodes<Types>& nodes_;
-    dispatch_journal<Types>& journal_;
+    dispatch_writes<Types>& writes_;
+    dispatch_endings<Types>& endings_;
 };
 
 }  // namespace ferry::detail

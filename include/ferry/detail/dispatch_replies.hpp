@@ -3,10 +3,11 @@
 // none in time.
 #pragma once
 
-#include <ferry/detail/dispatch_journal.hpp>
+#include <ferry/detail/dispatch_endings.hpp>
 #include <ferry/detail/dispatch_nodes.hpp>
 #include <ferry/detail/dispatch_state.hpp>
 #include <ferry/detail/dispatch_tasks.hpp>
+#include <ferry/detail/dispatch_writes.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
 #include <ferry/outcome.hpp>
@@ -33,8 +34,8 @@ class dispatch_replies {
 
 public:
     dispatch_replies(const dispatch_limits& limits, dispatch_nodes<Types>& nodes, dispatch_tasks<Types>& tasks,
-                     dispatch_journal<Types>& journal)
-        : limits_(limits), nodes_(nodes), tasks_(tasks), journal_(journal) {}
+                     dispatch_writes<Types>& writes, dispatch_endings<Types>& endings)
+        : limits_(limits), nodes_(nodes), tasks_(tasks), writes_(writes), endings_(endings) {}
 
     /// One more sender waits for the task's reply. Of several, the longest limit counts.
     template <class Ticket, class Sink>
@@ -46,7 +47,7 @@ public:
         const bool is_new = std::exchange(t.record.reply_until, until) != until;
         t.reply_due = std::max(t.reply_due, due);
         t.record.wants_reply = true;
-        if (is_new && t.state == task_state::awaiting_reply && t.owner->owned) journal_.note_again(*t.owner, t, sink);
+        if (is_new && t.state == task_state::awaiting_reply && t.owner->owned) writes_.note_again(*t.owner, t, sink);
         nodes_.arm(*t.owner, *t.reply_due, sink);
     }
 
@@ -79,7 +80,7 @@ public:
 
     template <class Sink>
     void refuse_early(node& n, errc reason, const std::string& text, Sink& sink) {
-        if constexpr (is_shared<Types>) journal_.refuse_late(n, reason, text, sink);
+        if constexpr (is_shared<Types>) endings_.refuse_late(n, reason, text, sink);
         for (auto& each : std::exchange(n.early_replies, {})) {
             sink(effects::answer_reply<reply_call>{std::move(each.call), reason, text});
             sink(effects::released<reply>{std::move(each.content)});
@@ -106,25 +107,25 @@ public:
     void handled(const events::unclaimed_handled& e, Sink& sink) {
         --unclaimed_;
         unclaimed_bytes_ -= e.bytes;
-        journal_.handled(e.key, sink);
+        endings_.handled(e.key, sink);
     }
     /// There is none.
     template <class Sink>
     void unwanted(const events::unclaimed_unwanted& e, Sink& sink) {
         --unclaimed_;
         unclaimed_bytes_ -= e.bytes;
-        journal_.unwanted(e.key, sink);
+        endings_.unwanted(e.key, sink);
     }
 
     /// A reply that was kept is there, or can't be had.
     template <class Sink>
     void loaded(events::reply_loaded<reply>&& e, Sink& sink) {
-        task* t = journal_.loaded(e.key, std::move(e.reply), std::move(e.text), sink);
+        task* t = endings_.loaded(e.key, std::move(e.reply), std::move(e.text), sink);
         if (!t) return;
         t->is_for_handler = !t->reply_due;
         if (t->is_for_handler) count(t->answer_bytes);
         t->how = {t->is_for_handler ? outcome_kind::taken : outcome_kind::replied, errc::ok, {}, t->record.attempts};
-        journal_.hand_over(*t, sink);
+        endings_.hand_over(*t, sink);
     }
 
     template <class Sink>
@@ -135,7 +136,7 @@ public:
             if (!t->is_over() && end_of(*t) <= now.steady) late.push_back(t);
         }
         for (task* t : late) {
-            journal_.end(*t, {outcome_kind::expired, errc::expired, "no reply came in time", t->record.attempts}, sink);
+            endings_.end(*t, {outcome_kind::expired, errc::expired, "no reply came in time", t->record.attempts}, sink);
         }
     }
 
@@ -169,7 +170,7 @@ private:
     /// Empty where there is room for a reply of so many bytes that nobody waits for.
     template <class Sink>
     std::string what_is_full(node& n, std::uint64_t bytes, Sink& sink) {
-        if (auto full = nodes_.what_is_unsettled(n); !full.empty()) return journal_.try_to_settle(n, sink), full;
+        if (auto full = nodes_.what_is_unsettled(n); !full.empty()) return endings_.try_to_settle(n, sink), full;
         const bool has_bytes =
             unclaimed_bytes_ <= limits_.max_unclaimed_bytes && bytes <= limits_.max_unclaimed_bytes - unclaimed_bytes_;
         if (unclaimed_ == 0 || (unclaimed_ < limits_.max_unclaimed_replies && has_bytes)) return {};
@@ -189,7 +190,7 @@ private:
         }
         if (!wanted) count(came.bytes);
         if (!t && came.encoded) {
-            return journal_.keep_for_handler(n, std::move(came.call), came.request_id, std::move(came.content),
+            return endings_.keep_for_handler(n, std::move(came.call), came.request_id, std::move(came.content),
                                              std::move(came.encoded), came.number, now, sink);
         }
         if (!t) {
@@ -201,14 +202,14 @@ private:
         t->answered_by.push_back(std::move(came.call));
         outcome how{wanted ? outcome_kind::replied : outcome_kind::taken, errc::ok, {}, t->record.attempts};
         if (came.encoded) {
-            journal_.end_by_reply(*t, std::move(how), std::move(came.content), std::move(came.encoded), came.number,
+            endings_.end_by_reply(*t, std::move(how), std::move(came.content), std::move(came.encoded), came.number,
                                   !wanted, sink);
         } else if (wanted) {
             t->answer = std::move(came.content);
-            journal_.end(*t, std::move(how), sink);
+            endings_.end(*t, std::move(how), sink);
         } else {
             sink(effects::unclaimed_reply<reply>{*n.id, came.request_id, std::move(came.content), 0, came.bytes});
-            journal_.end(*t, std::move(how), sink);
+            endings_.end(*t, std::move(how), sink);
         }
     }
 
@@ -230,7 +231,7 @@ private:
             if (same != late.end()) return same->from.push_back(std::move(from));
             late_reply<Types> reply{0, {}, request_id, std::move(encoded), number};
             reply.from.push_back(std::move(from));
-            if (!t) return journal_.store_reply(n, std::move(reply), sink);
+            if (!t) return endings_.store_reply(n, std::move(reply), sink);
             reply.after = t->key;
             return late.push_back(std::move(reply));
         }
@@ -239,13 +240,14 @@ private:
         t->record.reply = std::move(encoded);
         t->record.reply_number = number;
         const auto kind = t->record.wants_reply ? outcome_kind::replied : outcome_kind::taken;
-        journal_.end(*t, {kind, errc::ok, {}, t->record.attempts}, sink);
+        endings_.end(*t, {kind, errc::ok, {}, t->record.attempts}, sink);
     }
 
     const dispatch_limits& limits_;
     dispatch_nodes<Types>& nodes_;
     dispatch_tasks<Types>& tasks_;
-    dispatch_journal<Types>& journal_;
+    dispatch_writes<Types>& writes_;
+    dispatch_endings<Types>& endings_;
     std::size_t unclaimed_ = 0;
     std::uint64_t unclaimed_bytes_ = 0;
 };

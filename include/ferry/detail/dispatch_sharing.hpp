@@ -7,11 +7,13 @@
 #pragma once
 
 #include <ferry/agent_store.hpp>
+#include <ferry/detail/dispatch_endings.hpp>
 #include <ferry/detail/dispatch_journal.hpp>
 #include <ferry/detail/dispatch_nodes.hpp>
 #include <ferry/detail/dispatch_polls.hpp>
 #include <ferry/detail/dispatch_state.hpp>
 #include <ferry/detail/dispatch_tasks.hpp>
+#include <ferry/detail/dispatch_writes.hpp>
 #include <ferry/detail/wake_ups.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
@@ -36,8 +38,8 @@ public:
     using node = dispatch_node<Types>;
 
     dispatch_sharing(dispatch_nodes<Types>& nodes, dispatch_tasks<Types>& tasks, dispatch_journal<Types>& journal,
-                     dispatch_polls<Types>& polls)
-        : nodes_(nodes), tasks_(tasks), journal_(journal), polls_(polls) {}
+                     dispatch_writes<Types>& writes, dispatch_endings<Types>& endings, dispatch_polls<Types>& polls)
+        : nodes_(nodes), tasks_(tasks), journal_(journal), writes_(writes), endings_(endings), polls_(polls) {}
 
     // --- owning --------------------------------------------------------------------------------------------------------
 
@@ -48,7 +50,7 @@ public:
             n.share.has_changed = false;
             n.share.told.reset();
         }
-        journal_.acquire(n, sink);
+        writes_.acquire(n, sink);
     }
 
     /// The journal has come. A node that is not known to be gone has some time to show itself here.
@@ -84,7 +86,7 @@ public:
             polls_.take(n, now, sink);
         }
         nodes_.release_parked(n, why.code, text, now, sink);
-        journal_.forget_all(n, sink);
+        endings_.forget_all(n, sink);
         leave_to_others(n, why.code, now, sink);
     }
 
@@ -194,7 +196,7 @@ private:
             n.enter_lane(t);
             nodes_.arm(n, t.expires, sink);
         } else {
-            return journal_.end(
+            return endings_.end(
                 t,
                 {outcome_kind::store_failed, errc::store_failed, "the store has lost its content", t.record.attempts},
                 sink);
@@ -222,13 +224,15 @@ private:
     void withdraw(task& t, instant now, Sink& sink) {
         node& n = *t.owner;
         const bool moves = n.carried && n.carried->of == &t;
-        journal_.end(t, {outcome_kind::cancelled, errc::cancelled, "withdrawn by its sender", t.record.attempts}, sink);
+        endings_.end(t, {outcome_kind::cancelled, errc::cancelled, "withdrawn by its sender", t.record.attempts}, sink);
         if (moves) polls_.cut(n, errc::cancelled, "the task was withdrawn", now, sink);
     }
 
     dispatch_nodes<Types>& nodes_;
     dispatch_tasks<Types>& tasks_;
     dispatch_journal<Types>& journal_;
+    dispatch_writes<Types>& writes_;
+    dispatch_endings<Types>& endings_;
     dispatch_polls<Types>& polls_;
 };
 

@@ -8,10 +8,11 @@
 #pragma once
 
 #include <ferry/chunk.hpp>
-#include <ferry/detail/dispatch_journal.hpp>
+#include <ferry/detail/dispatch_endings.hpp>
 #include <ferry/detail/dispatch_nodes.hpp>
 #include <ferry/detail/dispatch_queue.hpp>
 #include <ferry/detail/dispatch_state.hpp>
+#include <ferry/detail/dispatch_writes.hpp>
 #include <ferry/detail/wake_ups.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
@@ -44,9 +45,9 @@ class dispatch_streams {
 public:
     using node = dispatch_node<Types>;
 
-    dispatch_streams(const dispatch_limits& limits, dispatch_nodes<Types>& nodes, dispatch_journal<Types>& journal,
-                     dispatch_queue<Types>& queue)
-        : limits_(limits), nodes_(nodes), journal_(journal), queue_(queue) {}
+    dispatch_streams(const dispatch_limits& limits, dispatch_nodes<Types>& nodes, dispatch_writes<Types>& writes,
+                     dispatch_endings<Types>& endings, dispatch_queue<Types>& queue)
+        : limits_(limits), nodes_(nodes), writes_(writes), endings_(endings), queue_(queue) {}
 
     template <class Sink>
     void opened(node& n, frames::hello&& hello, instant now, Sink& sink) {
@@ -215,7 +216,7 @@ private:
                               in.outstanding_bytes + t->record.content->size() > window.window_bytes;
             if (full && in.outstanding > 0) return;
             in.hand_over();
-            journal_.lease(n, *t, sink);
+            writes_.lease(n, *t, sink);
         }
     }
 
@@ -286,7 +287,7 @@ private:
         hold(n, t, now, sink);
         if (!lease_lost || t.busy != store_op::none) return;
         ++t.record.attempts;
-        journal_.update(n, t, sink);
+        writes_.update(n, t, sink);
     }
 
     /// What the node has of a task that is to be sent (again).
@@ -308,7 +309,7 @@ private:
         switch (r.what) {
             case frames::verdict::taken: return queue_.taken(t, sink);
             case frames::verdict::refused:
-                return journal_.end(t, {outcome_kind::refused, errc::refused, r.text, t.record.attempts}, sink);
+                return endings_.end(t, {outcome_kind::refused, errc::refused, r.text, t.record.attempts}, sink);
             case frames::verdict::not_now:
                 take_back(
                     n, t, [](task& each) { each.at_node = true; }, sink);
@@ -375,7 +376,8 @@ private:
 
     const dispatch_limits& limits_;
     dispatch_nodes<Types>& nodes_;
-    dispatch_journal<Types>& journal_;
+    dispatch_writes<Types>& writes_;
+    dispatch_endings<Types>& endings_;
     dispatch_queue<Types>& queue_;
 };
 

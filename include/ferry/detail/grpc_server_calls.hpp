@@ -175,7 +175,7 @@ public:
         const bool valid = request->Length() <= max_poll_bytes && wire::parse(*request, asked);
         let_go(*request);
         const auto call = std::make_shared<basic_poll_call<Host>>(host_, asked.node());
-        if (!valid || asked.node().empty() || asked.node().size() > max_node_id_bytes) {
+        if (!valid || asked.node().empty() || asked.node().size() > frames::max_node_id_bytes) {
             call->refuse(wire::to_status(errc::protocol_error, "a poll must name its node, by at most 1024 bytes"));
         } else if (!host_->admits(asked.node(), host_->peer_of(*context))) {
             call->refuse(wire::to_status(errc::not_permitted, "this peer may not poll as node " + asked.node()));
@@ -219,7 +219,7 @@ private:
         researcher::FeedbackMessage request;
         if (!wire::parse(raw, request)) return wire::to_status(errc::protocol_error, "what came is no FeedbackMessage");
         const auto& node = request.has_log() ? request.log().node_id() : request.scalar().node_id();
-        if (node.size() > max_node_id_bytes)
+        if (node.size() > frames::max_node_id_bytes)
             return wire::to_status(errc::protocol_error, "a node's id has at most 1024 bytes");
         if (!request.has_log() && !request.has_scalar())
             return wire::to_status(errc::protocol_error, "feedback must be a log or a scalar");

@@ -21,8 +21,6 @@
 
 namespace ferry::detail {
 
-inline constexpr std::size_t max_node_id_bytes = 1024;
-
 /// A poll or a stream: what tasks go over.
 class task_call {
 public:
