@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ferry/agent_store.hpp>
+#include <ferry/detail/id_table.hpp>
 #include <ferry/payload.hpp>
 
 #include <cstdint>
@@ -11,7 +12,6 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <utility>
 
 namespace ferry {
@@ -32,7 +32,7 @@ public:
         acquired_journal out;
         {
             const std::lock_guard lock(mutex_);
-            auto& kept = nodes_[node];
+            auto& kept = nodes_.add(node).second;
             out.owner = ++kept.owner;
             out.tasks.reserve(kept.tasks.size());
             for (const auto& [order, task] : kept.tasks) out.tasks.push_back(task);
@@ -81,16 +81,16 @@ private:
     template <class Change>
     store_status write(const std::string& node, epoch owner, Change change) {
         const std::lock_guard lock(mutex_);
-        const auto found = nodes_.find(node);
-        if (found == nodes_.end() || found->second.owner != owner) {
+        journal* const kept = nodes_.find(node);
+        if (!kept || kept->owner != owner) {
             return {errc::ownership_lost, "another owner has acquired the journal of " + node};
         }
-        change(found->second);
+        change(*kept);
         return {};
     }
 
     std::mutex mutex_;
-    std::unordered_map<std::string, journal> nodes_;
+    detail::id_table<journal> nodes_;
 };
 
 }  // namespace ferry

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <ferry/detail/dispatch_state.hpp>
+#include <ferry/detail/id_table.hpp>
 #include <ferry/detail/wake_ups.hpp>
 #include <ferry/dispatch_events.hpp>
 #include <ferry/error.hpp>
@@ -14,7 +15,6 @@
 #include <chrono>
 #include <cstddef>
 #include <string>
-#include <unordered_map>
 #include <utility>
 
 namespace ferry::detail {
@@ -31,14 +31,8 @@ public:
 
     // --- the table -----------------------------------------------------------------------------------------------------
 
-    node* find(const std::string& id) {
-        const auto found = nodes_.find(id);
-        return found == nodes_.end() ? nullptr : &found->second;
-    }
-    const node* find(const std::string& id) const {
-        const auto found = nodes_.find(id);
-        return found == nodes_.end() ? nullptr : &found->second;
-    }
+    node* find(const std::string& id) { return nodes_.find(id); }
+    const node* find(const std::string& id) const { return nodes_.find(id); }
 
     /// Null where too many are known already.
     template <class Sink>
@@ -48,10 +42,10 @@ public:
                                   " nodes are known already"});
             return nullptr;
         }
-        const auto added = nodes_.try_emplace(id).first;
-        added->second.id = &added->first;
-        added->second.all = &queued_;
-        return &added->second;
+        auto& [its_id, added] = nodes_.add(id);
+        added.id = &its_id;
+        added.all = &queued_;
+        return &added;
     }
 
     auto begin() { return nodes_.begin(); }
@@ -202,7 +196,7 @@ private:
     }
 
     const dispatch_limits& limits_;
-    std::unordered_map<std::string, node> nodes_;
+    id_table<node> nodes_;
     wake_ups<node> wake_ups_;
     queued_in_all queued_;
     std::size_t reachable_ = 0;

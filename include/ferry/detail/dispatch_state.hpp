@@ -289,29 +289,31 @@ struct dispatch_node {
     using time_point = std::chrono::steady_clock::time_point;
     using share_type = std::conditional_t<is_shared<Types>, shared_journal<Types>, nothing>;
 
+    // What each task touches stands together: among very many nodes, each line of memory is waited for.
     const std::string* id = nullptr;
     queued_in_all* all = nullptr;
     node_status status = node_status::disconnected;
     bool owned = false;
     bool acquiring = false;
     bool may_go_on = false;  // tasks in the lanes may remember what a stream, or an earlier server, has done with them
-    epoch owner = 0;         // stays when the journal is lost: what is then still written fails
-    std::uint64_t last_order = 0;
-    std::chrono::system_clock::time_point since;
-    time_point left;  // when the last poll or stream ended
-    time_point wake = time_point::max();
-    std::uint64_t wake_turn = 0;
-    typename Types::call current{};  // the newest poll, or the stream
+    std::unique_ptr<dispatch_session<Types>> session;   // where `current` is a stream
+    std::unique_ptr<dispatch_delivery<Types>> carried;  // perhaps by an older poll, which is just ending
+    typename Types::call current{};                     // the newest poll, or the stream
     // Of the newest poll, both some time before its deadline.
     time_point poll_rests;  // nothing is begun over it any more
     time_point poll_ends;   // nothing is sent over it any more, and no later poll shows what it has brought
-    std::string connection;
-    std::unique_ptr<dispatch_session<Types>> session;   // where `current` is a stream
-    std::unique_ptr<dispatch_delivery<Types>> carried;  // perhaps by an older poll, which is just ending
-    std::array<dispatch_lane<Types>, 2> lanes;          // the urgent one, the usual one
+    epoch owner = 0;        // stays when the journal is lost: what is then still written fails
+    std::uint64_t last_order = 0;
     std::size_t queued_tasks = 0;
     std::uint64_t queued_bytes = 0;
     std::unique_ptr<std::unordered_map<std::string_view, task*>> requests;
+    time_point left;  // when the last poll or stream ended
+    time_point wake = time_point::max();
+    std::string connection;
+    std::array<dispatch_lane<Types>, 2> lanes;  // the urgent one, the usual one
+
+    std::uint64_t wake_turn = 0;
+    std::chrono::system_clock::time_point since;
     std::unique_ptr<replies_seen> replies;
     std::vector<early_reply<Types>> early_replies;
     std::vector<task*> unsettled;  // reported, and perhaps still in the journal
@@ -384,6 +386,7 @@ struct dispatch_node {
         return out;
     }
     std::vector<task*> take_unsettled() {
+        if (all->unsettled == 0) return {};
         all->unsettled -= unsettled.size();
         return std::exchange(unsettled, {});
     }
