@@ -82,8 +82,9 @@ TEST(client_promises, logs_scalars_and_replies_do_not_wait_behind_a_bulk_upload)
 }
 
 TEST(client_promises, reconnects_for_ever) {
+    const reserved_port port;
     auto options = quick_server();
-    options.port = free_port();
+    options.port = port.number();
     ferry::grpc_client node(quick_client("node", options.port), echo);
     node.start();
     EXPECT_FALSE(node.wait_connected(0ms));
@@ -215,7 +216,8 @@ TEST(client_promises, a_refusal_in_words_that_are_no_utf_8_costs_that_task_alone
 }
 
 TEST(client_promises, stop_calls_on_done_for_what_it_gives_up_concurrent) {
-    ferry::grpc_client node(quick_client("node", free_port()), echo);
+    const reserved_port nobodys;
+    ferry::grpc_client node(quick_client("node", nobodys.number()), echo);
     node.start();
     std::atomic<int> called{0};
     for (int i = 0; i < 20; ++i) {
@@ -259,7 +261,8 @@ TEST(client_promises, any_patience_will_do_concurrent) {
 TEST(client_promises, a_left_reply_that_is_given_up_is_reported) {
     ferry_test::temporary_folder folder;
     notes warnings;
-    auto dial = quick_client("node", free_port());
+    const reserved_port nobodys;
+    auto dial = quick_client("node", nobodys.number());
     dial.spool = {folder.file("spool"), 1000};
     dial.log = warnings.of(ferry::log_level::warning);
     {
@@ -387,7 +390,8 @@ TEST(client_promises, a_handle_that_was_moved_is_still_one) {
 }
 
 TEST(client_promises, a_stop_ends_the_wait_for_a_connection_concurrent) {
-    ferry::grpc_client node(quick_client("node", free_port()), echo);
+    const reserved_port nobodys;
+    ferry::grpc_client node(quick_client("node", nobodys.number()), echo);
     EXPECT_EQ(thrown_by([&] { node.wait_connected(0ms); }), errc::not_started);
     node.start();
     auto waits = std::async(std::launch::async, [&] { return node.wait_connected(std::chrono::milliseconds::max()); });

@@ -19,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -80,6 +81,18 @@ struct tree {
     std::vector<tree> children;
 };
 
+enum class flag : bool { down, up };
+
+struct identified {
+    std::string request_id;
+    std::string node_id;
+};
+
+/// Two of its fields are of its base.
+struct derived : identified {
+    flag way = flag::down;
+};
+
 }  // namespace
 
 template <>
@@ -102,6 +115,13 @@ struct ferry::message_traits<training> : ferry::message_ids<&training::request_i
                       ferry::field("note", &training::note), ferry::field("mask", &training::mask),
                       ferry::field("metrics", &training::metrics), ferry::field("sites", &training::sites),
                       ferry::field("extra", &training::extra));
+};
+
+template <>
+struct ferry::message_traits<derived> : ferry::message_ids<&derived::request_id, &derived::node_id> {
+    static constexpr auto fields =
+        ferry::fields(ferry::field("request_id", &derived::request_id), ferry::field("node_id", &derived::node_id),
+                      ferry::field("way", &derived::way));
 };
 
 template <class Number>
@@ -453,6 +473,65 @@ TEST(fields_msgpack, a_claimed_size_takes_no_memory) {
         errc::decode_failed, "ends too early"));
 }
 
+// --- both formats ------------------------------------------------------------------------------------------------------
+
+template <class Format>
+void members_of_a_base_are_fields_too() {
+    const Format format;
+    derived from{{"r", "n"}, flag::up};
+    const auto back = format.decode(format.encode(from).flatten());
+    EXPECT_EQ(back.request_id, "r");
+    EXPECT_EQ(back.node_id, "n");
+    EXPECT_EQ(back.way, flag::up);
+}
+
+TEST(fields_of_both, members_of_a_base_and_flags) {
+    members_of_a_base_are_fields_too<ferry::msgpack_serializer<derived>>();
+    members_of_a_base_are_fields_too<ferry::json_serializer<derived>>();
+    members_of_a_base_are_fields_too<ferry::json_serializer<derived, ferry::nlohmann_parser>>();
+}
+
+tree chain(int levels) {
+    tree top;
+    for (tree* at = &top; levels > 1; --levels) at = &at->children.emplace_back();
+    return top;
+}
+
+template <class Format>
+void a_struct_is_nested_as_deep_as_can_be_read() {
+    const Format format;
+    const auto deepest = format.encode(chain(256)).flatten();  // each has a list in it
+    EXPECT_EQ(format.decode(deepest).children.size(), 1U);
+    EXPECT_TRUE(fails([&] { format.encode(chain(257)); }, errc::encode_failed, "nested deeper than 512 levels"));
+}
+
+TEST(fields_of_both, depth) {
+    a_struct_is_nested_as_deep_as_can_be_read<ferry::msgpack_serializer<tree>>();
+    a_struct_is_nested_as_deep_as_can_be_read<ferry::json_serializer<tree>>();
+}
+
+/// In a message that is a field, too.
+template <class Format>
+void a_key_that_occurs_twice_is_refused() {
+    const Format format;
+    for (const std::string text : {R"({"number":{"lr":1,"lr":2}})", R"({"number":{"a":{"lr":1,"lr":2}}})"}) {
+        EXPECT_TRUE(fails([&] { format.decode(bytes::copy(text)); }, errc::decode_failed,
+                          "number: the key \"lr\" occurs twice in a map"))
+            << text;
+    }
+    const std::string far(1000, 'x');
+    EXPECT_TRUE(fails([&] { format.decode(bytes::copy("{\"number\":{\"" + far + "\":1,\"" + far + "\":2}}")); },
+                      errc::decode_failed, std::string(100, 'x') + "\" occurs twice"));
+}
+
+TEST(fields_json, a_key_of_a_message_that_is_a_field_must_not_occur_twice) {
+    a_key_that_occurs_twice_is_refused<as_json::of<holder<message>>>();
+#ifdef FERRY_TEST_SIMDJSON
+    a_key_that_occurs_twice_is_refused<as_simdjson::of<holder<message>>>();
+#endif
+    a_key_that_occurs_twice_is_refused<ferry::json_serializer<holder<message>, ferry::nlohmann_parser>>();
+}
+
 // --- the ecosystem's own ways -------------------------------------------------------------------------------------------------
 
 struct classic {
@@ -467,6 +546,21 @@ struct classic {
 
 template <>
 struct ferry::message_traits<classic> : ferry::message_ids<&classic::request_id, &classic::node_id> {};
+
+namespace {
+
+/// What its functions throw is none of nlohmann's.
+struct moody {
+    std::string request_id, node_id;
+
+    friend void to_json(nlohmann::json&, const moody&) { throw std::runtime_error("not today"); }
+    friend void from_json(const nlohmann::json&, moody&) { throw std::runtime_error("not today"); }
+};
+
+}  // namespace
+
+template <>
+struct ferry::message_traits<moody> : ferry::message_ids<&moody::request_id, &moody::node_id> {};
 
 namespace {
 
@@ -492,6 +586,12 @@ TEST(fields_of_others, msgpack_define_map) {
         fails([&] { format.decode(ferry_test::from_hex("ddffffffff")); }, errc::decode_failed, "ends too early"));
     EXPECT_TRUE(fails([&] { format.decode(bytes::copy(std::string(600, '\x91') + "\xc0")); }, errc::decode_failed,
                       "512 levels"));
+}
+
+TEST(fields_of_others, what_their_functions_throw_is_an_error_of_the_serializer) {
+    const ferry::json_serializer<moody> format;
+    EXPECT_TRUE(fails([&] { format.encode({}); }, errc::encode_failed, "json: not today"));
+    EXPECT_TRUE(fails([&] { format.decode(bytes::copy("{}")); }, errc::decode_failed, "json: not today"));
 }
 
 TEST(fields_of_others, nlohmann_to_json) {

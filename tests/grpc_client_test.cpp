@@ -29,17 +29,12 @@ TEST(grpc_client, says_what_its_options_lack) {
 }
 
 TEST(grpc_client, connects_to_a_server_that_comes_later_concurrent) {
-    std::uint16_t port = 0;
-    {
-        ferry::grpc_server finder(server_options());
-        finder.start();
-        port = finder.port();
-    }
-    ferry::grpc_client node(client_options("node", port), echo);
+    const reserved_port port;
+    ferry::grpc_client node(client_options("node", port.number()), echo);
     node.start();
     EXPECT_FALSE(node.wait_connected(50ms));
     auto options = server_options();
-    options.port = port;
+    options.port = port.number();
     ferry::grpc_server server(options);
     server.start();
     EXPECT_TRUE(node.wait_connected(patience));
@@ -97,6 +92,12 @@ TEST(grpc_client, a_task_that_throws_costs_just_that_task_and_is_reported) {
     const auto reply = server.request({{"n", 8}}, "node").get();
     ASSERT_TRUE(reply);
     EXPECT_EQ(reply.message.at("half"), 4);
+    const auto until = std::chrono::steady_clock::now() + patience;
+    const auto all = [&] {
+        const std::lock_guard lock(mutex);
+        return lines;
+    };
+    while (all().empty() && std::chrono::steady_clock::now() < until) std::this_thread::yield();
     server.stop();
     ASSERT_EQ(lines.size(), 1U);
     EXPECT_THAT(lines.front(), HasSubstr("a task failed"));
@@ -150,10 +151,12 @@ TEST(grpc_client, a_reply_waits_for_a_server_that_is_away_concurrent) {
     auto upload = kept.reply({{"late", true}});
     EXPECT_FALSE(upload.wait_for(100ms));
 
-    ferry::grpc_server second(options);
     std::promise<ferry::reply> unclaimed;
-    second.on_unclaimed_reply([&](const ferry::reply& reply) { unclaimed.set_value(reply); });
-    second.start();
+    const auto second = started([&] {
+        auto made = std::make_unique<ferry::grpc_server>(options);
+        made->on_unclaimed_reply([&](const ferry::reply& reply) { unclaimed.set_value(reply); });
+        return made;
+    });
     const auto late = unclaimed.get_future().get();
     EXPECT_EQ(late.message.at("late"), true);
     EXPECT_EQ(late.message.at("request_id"), "r");
@@ -178,10 +181,9 @@ TEST(grpc_client, reconnects_though_a_callback_holds_its_only_thread_concurrent)
     again.port = first->port();
     first->stop(0ms);
     first.reset();
-    ferry::grpc_server second(again);
-    second.start();
-    EXPECT_TRUE(second.wait_for_nodes(1, patience));
-    second.stop(0ms);
+    const auto second = started([&] { return std::make_unique<ferry::grpc_server>(again); });
+    EXPECT_TRUE(second->wait_for_nodes(1, patience));
+    second->stop(0ms);
     release.set_value();
 }
 

@@ -33,7 +33,7 @@ void wait_until_held(const ferry::grpc_server& server, std::uint64_t bytes) {
 
 TEST(grpc_reply_call, an_upload_that_stands_still_is_ended) {
     auto options = server_options();
-    options.inbound.idle_limit = 50ms;
+    options.inbound.idle_limit = 1s;
     plain_peer peer(options);
     open_upload half(peer);
     ASSERT_TRUE(half.write(2, 1, "half"));

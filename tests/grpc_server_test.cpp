@@ -516,10 +516,9 @@ TEST(grpc_server, nodes_find_a_new_server_on_the_same_port_concurrent) {
     ASSERT_TRUE(first->wait_for_nodes(1, patience));
     ASSERT_TRUE(first->request({{"x", 1}}, "node").get());
     first.reset();
-    ferry::grpc_server second(options);
-    second.start();
-    ASSERT_TRUE(second.wait_for_nodes({"node"}, patience));
-    EXPECT_TRUE(second.request({{"x", 2}}, "node").get());
+    const auto second = started([&] { return std::make_unique<ferry::grpc_server>(options); });
+    ASSERT_TRUE(second->wait_for_nodes({"node"}, patience));
+    EXPECT_TRUE(second->request({{"x", 2}}, "node").get());
 }
 
 TEST(grpc_server, cancel_withdraws_a_task_that_waits) {

@@ -194,7 +194,7 @@ TEST(grpc_stream, a_withdrawn_task_is_told_to_its_callback) {
 
 TEST(grpc_stream, a_lease_that_is_not_renewed_is_a_failed_delivery) {
     auto options = server_options();
-    options.limits.lease = 300ms;
+    options.limits.lease = 2s;
     ferry::basic_grpc_server<ferry::no_retry> server(options);
     server.start();
     auto dial = client_options("node", server.port());
@@ -203,7 +203,7 @@ TEST(grpc_stream, a_lease_that_is_not_renewed_is_a_failed_delivery) {
     const auto held = release.get_future().share();
     ferry::grpc_client node(dial, [held](const ferry::task& task) {
         if (task.message().at("n") == 2) return held.wait();
-        for (int i = 0; i < 20; ++i) {  // for longer than the lease
+        for (int i = 0; i < 60; ++i) {  // for longer than the lease
             task.in_progress();
             held.wait_for(50ms);
         }
@@ -219,12 +219,12 @@ TEST(grpc_stream, a_lease_that_is_not_renewed_is_a_failed_delivery) {
 
 TEST(grpc_stream, leases_are_renewed_while_a_callback_runs) {
     auto options = server_options();
-    options.limits.lease = 200ms;
+    options.limits.lease = 2s;
     ferry::basic_grpc_server<ferry::no_retry> server(options);
     server.start();
     std::promise<void> never;
     const auto held = never.get_future().share();
-    ferry::grpc_client node(client_options("node", server.port()), [held](const ferry::task&) { held.wait_for(1s); });
+    ferry::grpc_client node(client_options("node", server.port()), [held](const ferry::task&) { held.wait_for(3s); });
     node.start();
     ASSERT_TRUE(server.wait_for_nodes(1, patience));
     const auto how = server.send({{"n", 1}}, "node").wait();

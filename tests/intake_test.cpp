@@ -1,5 +1,6 @@
 #include <ferry/intake.hpp>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -1161,14 +1162,15 @@ TEST(intake_feedback, is_dropped_counted_and_reported_where_the_server_refuses_i
 }
 
 TEST(intake_feedback, is_given_up_when_the_policy_says_so) {
-    world w({}, policy{.max_resends = 2});
+    world w({}, policy{.max_resends = 2, .pause = 7000ms});
     w.start();
     w.log("a");
     w.end_feedback(errc::connection_failed);  // doesn't count
     w.pass(500ms);
-    for (const auto whole : {1000ms, 2000ms}) {
+    w.said();
+    for (int i = 0; i < 2; ++i) {
         w.end_feedback(errc::store_failed);
-        EXPECT_TRUE(within(w.pause_until_something(), whole));
+        EXPECT_EQ(w.pause_until_something(), 7s);
         EXPECT_EQ(w.said(), "feedback:a");
     }
     w.end_feedback(errc::store_failed);
@@ -1207,6 +1209,38 @@ TEST(intake_feedback, is_bounded_and_loses_the_oldest_that_waits) {
     for (const auto* text : {"h", "i", "j", "k", "l", "m"}) w.log(text);
     EXPECT_EQ(w.core().dropped_feedback(), 3U);
     EXPECT_EQ(w.warnings.size(), 2U) << "another burst";
+}
+
+TEST(intake_feedback, is_bounded_by_its_bytes) {
+    ferry::intake_limits limits;
+    limits.max_feedback_bytes = 10;
+    world w(limits);
+    w.start();
+    w.said();
+    for (const auto* text : {"under way", "1234", "5678", "90"}) w.log(text);
+    EXPECT_EQ(w.core().dropped_feedback(), 0U);
+    w.log("a long one");
+    EXPECT_EQ(w.core().dropped_feedback(), 3U);
+    EXPECT_EQ(w.warnings.size(), 1U) << "once a burst";
+    for (int i = 0; i < 2; ++i) w.end_feedback();
+    EXPECT_EQ(w.said(), "feedback:under way feedback:a long one");
+    for (const auto* text : {"under way", "123456", "7890", "1"}) w.log(text);
+    EXPECT_EQ(w.core().dropped_feedback(), 4U);
+    EXPECT_EQ(w.warnings.size(), 2U) << "another burst";
+}
+
+TEST(intake_feedback, that_no_server_takes_is_dropped_at_once) {
+    world w;
+    w.start();
+    w.said();
+    w.log(std::string(ferry::frames::max_feedback_bytes + 1, 'x'));
+    EXPECT_EQ(w.said(), "");
+    EXPECT_EQ(w.core().dropped_feedback(), 1U);
+    ASSERT_EQ(w.warnings.size(), 1U);
+    EXPECT_THAT(w.warnings.back(), testing::HasSubstr("it has 4194305 bytes, and a server takes 4194304: split it"));
+    w.log(std::string(ferry::frames::max_feedback_bytes, 'x'));
+    w.end_feedback();
+    EXPECT_EQ(w.core().dropped_feedback(), 1U);
 }
 
 TEST(intake_feedback, is_bounded_before_the_start_and_while_it_pauses) {

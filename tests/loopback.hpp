@@ -8,10 +8,14 @@
 #include "instantiated.hpp"
 #include "temporary_folder.hpp"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdint>
@@ -22,6 +26,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -105,6 +110,49 @@ inline ferry::client_options client_options(const std::string& id, std::uint16_t
     options.limits.reconnect = {20ms, 2, 200ms};  // a test's server comes back soon
     options.limits.idle_limit = 10min;            // what stands still is a failure, and no retry hides it
     return options;
+}
+
+/// A port that nobody listens on. The system gives it only to who asks for it by its number, for as long as this lives.
+class reserved_port {
+public:
+    reserved_port() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        const int on = 1;
+        sockaddr_in at{};
+        at.sin_family = AF_INET;
+        at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof at;
+        auto* const address = reinterpret_cast<sockaddr*>(&at);
+        if (socket_ < 0 || ::setsockopt(socket_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+            ::bind(socket_, address, size) != 0 || ::getsockname(socket_, address, &size) != 0) {
+            throw std::runtime_error("no port is to be had");
+        }
+        number_ = ntohs(at.sin_port);
+    }
+    reserved_port(const reserved_port&) = delete;
+    reserved_port& operator=(const reserved_port&) = delete;
+    ~reserved_port() { ::close(socket_); }
+
+    std::uint16_t number() const noexcept { return number_; }
+
+private:
+    int socket_;
+    std::uint16_t number_ = 0;
+};
+
+/// The server that `make` makes, started. Where its port was just left, others may have it for a moment.
+template <class Make>
+auto started(Make&& make) {
+    const auto until = std::chrono::steady_clock::now() + patience;
+    while (true) {
+        auto server = make();
+        try {
+            server->start();
+            return server;
+        } catch (const ferry::error& e) {
+            if (e.code() != ferry::errc::bind_failed || std::chrono::steady_clock::now() > until) throw;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
 }
 
 /// Replies with what it got.

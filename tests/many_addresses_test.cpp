@@ -110,10 +110,9 @@ TEST(many_addresses, a_node_passes_by_those_that_refuse_and_finds_its_server_aga
     EXPECT_GT(before, 0);
     server->stop(0ms);
     server.reset();
-    ferry::grpc_server again(options);
-    again.start();
-    ASSERT_TRUE(again.wait_for_nodes(1, patience));
-    EXPECT_TRUE(again.request({{"x", 2}}, "node").get());
+    const auto again = started([&] { return std::make_unique<ferry::grpc_server>(options); });
+    ASSERT_TRUE(again->wait_for_nodes(1, patience));
+    EXPECT_TRUE(again->request({{"x", 2}}, "node").get());
     EXPECT_GT(lookups, before) << "a name is looked up again, so that a server may move";
 }
 

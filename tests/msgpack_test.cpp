@@ -390,6 +390,17 @@ TEST(msgpack_errors, an_empty_payload_is_no_message) {
     EXPECT_TRUE(fails([] { decoded(bytes()); }, errc::decode_failed, "empty payload"));
 }
 
+TEST(msgpack_errors, what_nobody_could_read_is_not_written) {
+    EXPECT_TRUE(fails(
+        [] {
+            encoded(
+                pairs(message::array({message::array({"a", 1}), message::array({"b", 2}), message::array({"a", 3})})));
+        },
+        errc::encode_failed, "the key \"a\" occurs twice"));
+    const auto odd = pairs({{1U, 1U}, {"a", 2U}, {"a", 3U}});
+    EXPECT_EQ(decoded(encoded(odd)), odd) << "with other keys than texts";
+}
+
 TEST(msgpack_errors, a_key_must_not_occur_twice) {
     EXPECT_TRUE(fails([] { decoded("82 a161 01 a161 02"); }, errc::decode_failed, "the key \"a\" occurs twice"));
     EXPECT_TRUE(fails([] { decoded("82 a161 01 d90161 01"); }, errc::decode_failed, "the key \"a\" occurs twice"));

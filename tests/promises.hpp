@@ -58,13 +58,6 @@ inline ferry::client_options quick_client(const std::string& id, std::uint16_t p
     return options;
 }
 
-/// Any port that nobody listens on.
-inline std::uint16_t free_port() {
-    ferry::grpc_server finder(quick_server());
-    finder.start();
-    return finder.port();
-}
-
 /// Lines from any thread, in their order.
 class notes {
 public:

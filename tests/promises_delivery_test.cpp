@@ -390,6 +390,7 @@ TEST(promise_5_progress, a_reply_that_moves_outlives_its_age) {
     dial.limits.max_bulk_uploads = 1;
     ferry::grpc_client node(dial, echo);
     node.start();
+    EXPECT_EQ(node.send({{"x", 1}}).front().wait().kind, outcome_kind::taken) << "the way is known then";
     const auto sent = node.send(bulk()).front();
     EXPECT_EQ(node.send(bulk()).front().wait().kind, outcome_kind::expired) << "it waited behind the other one";
     EXPECT_FALSE(sent.done());
@@ -408,7 +409,9 @@ TEST(promise_5_progress, a_reply_that_stands_still_is_ended_by_its_node_and_sent
     });
     auto dial = quick_client("node", fake.port());
     dial.limits.idle_limit = 1s;
-    ferry::grpc_client node(dial, echo);
+    // Small chunks, and many attempts: on a slow machine others may stand still, too.
+    using small_chunks = ferry::max_message_bytes_length<100'000>;
+    ferry::basic_grpc_client<small_chunks, ferry::bounded_retry> node(dial, echo, ferry::bounded_retry{1000, 10min});
     node.start();
     const auto end = node.send(bulk()).front().wait();
     EXPECT_EQ(end.kind, outcome_kind::taken);
@@ -417,7 +420,7 @@ TEST(promise_5_progress, a_reply_that_stands_still_is_ended_by_its_node_and_sent
 
 TEST(promise_5_progress, an_upload_that_stands_still_is_ended_by_the_server) {
     auto options = quick_server();
-    options.inbound.idle_limit = 50ms;
+    options.inbound.idle_limit = 1s;
     plain_peer peer(options);
     open_upload upload(peer);
     ASSERT_TRUE(upload.write(2, 1, "half"));

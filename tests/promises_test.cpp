@@ -208,7 +208,8 @@ TEST(promised_names, option_host) {
 TEST(promised_names, option_port) {
     EXPECT_EQ(ferry::server_options{}.port, 50051);
     auto options = quick_server();
-    options.port = free_port();
+    const reserved_port free;
+    options.port = free.number();
     ferry::grpc_server server(options);
     server.start();
     EXPECT_EQ(server.port(), options.port);

@@ -78,6 +78,9 @@ private:
 
 using lines = gathered<std::string>;
 
+/// gRPC may miss that a connection was reset just as data came over it; then pings find it.
+constexpr ferry::keepalive_options soon_noticed{2s, 10s};
+
 auto into(lines& to) {
     return [&to](ferry::log_level level, const std::string& text) {
         if (level == ferry::log_level::warning) to.add(text);
@@ -96,21 +99,14 @@ bool comes_true(Condition&& condition) {
 
 using unclaimed_handler = std::function<void(const ferry::reply&)>;
 
-/// A server that listens. Where its port was just left, the system may take a moment to give it again.
+/// A server that listens.
 std::unique_ptr<ferry::grpc_server> started(const ferry::server_options& options,
                                             const unclaimed_handler& unclaimed = {}) {
-    const auto until = std::chrono::steady_clock::now() + patience;
-    while (true) {
+    return started([&] {
         auto server = std::make_unique<ferry::grpc_server>(options);
         if (unclaimed) server->on_unclaimed_reply(unclaimed);
-        try {
-            server->start();
-            return server;
-        } catch (const ferry::error& e) {
-            if (e.code() != ferry::errc::bind_failed || std::chrono::steady_clock::now() > until) throw;
-        }
-        std::this_thread::sleep_for(10ms);
-    }
+        return server;
+    });
 }
 
 /// A server over TLS, as the tests that restart it need it.
@@ -119,10 +115,14 @@ struct tls {
     certificate cert{folder};
 
     ferry::server_options server() const {
-        return server_options(ferry::ssl_credentials{cert.key_file, cert.cert_file});
+        auto options = server_options(ferry::ssl_credentials{cert.key_file, cert.cert_file});
+        options.keepalive = soon_noticed;
+        return options;
     }
     ferry::client_options node(std::uint16_t port) const {
-        return client_options("node", port, ferry::pinned_certificate{cert.cert_file});
+        auto options = client_options("node", port, ferry::pinned_certificate{cert.cert_file});
+        options.keepalive = soon_noticed;
+        return options;
     }
 };
 
@@ -403,6 +403,7 @@ TEST(reconnect, a_stream_of_requests_survives_cut_after_cut_concurrent) {
     constexpr int nodes = 3, requests = 60;
     tcp_relay relay(0);
     auto options = server_options();
+    options.keepalive = soon_noticed;
     ferry::basic_grpc_server<ferry::bounded_retry> server(options, ferry::bounded_retry{1000, 10min});
     server.start();
     relay.forward_to(server.port());
@@ -410,7 +411,9 @@ TEST(reconnect, a_stream_of_requests_survives_cut_after_cut_concurrent) {
     std::vector<std::string> ids;
     for (int i = 0; i < nodes; ++i) {
         ids.push_back("node-" + std::to_string(i));
-        all.push_back(std::make_unique<ferry::grpc_client>(client_options(ids.back(), relay.port()), echo));
+        auto dial = client_options(ids.back(), relay.port());
+        dial.keepalive = soon_noticed;
+        all.push_back(std::make_unique<ferry::grpc_client>(dial, echo));
         all.back()->start();
     }
     ASSERT_TRUE(server.wait_for_nodes(ids, patience));
@@ -523,7 +526,7 @@ TEST(reconnect, an_upload_that_takes_longer_than_the_age_goes_on_within_the_grac
 }
 
 TEST(reconnect, an_upload_that_takes_longer_than_age_and_grace_is_sent_again) {
-    aged old(500ms);
+    aged old(3s);
     old.setting.relay.stall_after(to_server, in_the_middle);
     auto asked = old.setting.server->request({{"bulk", true}}, "node");
     old.hold_up_for_longer_than_the_age();
@@ -539,12 +542,12 @@ TEST(reconnect, an_upload_that_takes_longer_than_age_and_grace_is_sent_again) {
 TEST(reconnect, a_silent_connection_is_kept_by_pings_and_used_again) {
     tcp_relay relay(0);
     auto options = server_options();  // in plain text a ping and its answer are of 17 bytes each
-    options.keepalive = {1s, 1s};
+    options.keepalive = {1s, 5s};
     ferry::grpc_server server(options);
     server.start();
     relay.forward_to(server.port());
     auto dial = client_options("node", relay.port());
-    dial.keepalive = {1s, 1s};
+    dial.keepalive = {1s, 5s};
     lines warnings;
     dial.log = into(warnings);
     ferry::grpc_client node(dial, echo);
@@ -574,7 +577,7 @@ TEST(reconnect, a_node_notices_a_half_open_connection_and_gets_the_task_over_a_n
     const auto data = some_bytes(bulk);
     gathered<bool> right;
     auto dial = setting.node();
-    dial.keepalive = {1s, 1s};
+    dial.keepalive = {1s, 5s};
     ferry::grpc_client node(dial, [&](const ferry::task& task) { right.add(data_of(task) == data); });
     node.start();
     ASSERT_TRUE(setting.server->wait_for_nodes(1, patience));
@@ -583,7 +586,7 @@ TEST(reconnect, a_node_notices_a_half_open_connection_and_gets_the_task_over_a_n
     auto sent = setting.server->send({{"data", data}}, "node");
     const auto how = sent.wait();
     EXPECT_EQ(how.kind, outcome_kind::taken) << how.text;
-    EXPECT_EQ(how.attempts, 2);
+    EXPECT_GE(how.attempts, 2);
     EXPECT_LT(std::chrono::steady_clock::now() - begun, patience / 2);
     ASSERT_TRUE(right.wait_for_number(1));
     EXPECT_THAT(right.all(), ElementsAre(true));
@@ -594,7 +597,7 @@ TEST(reconnect, a_node_notices_a_half_open_connection_and_gets_the_task_over_a_n
 TEST(reconnect, a_server_notices_that_a_node_is_silent_and_its_tasks_are_kept_for_it) {
     relayed setting([](auto& options) {
         options.limits.disconnect_after = 100ms;
-        options.keepalive = {1s, 1s};
+        options.keepalive = {1s, 5s};
     });
     auto died = std::make_unique<ferry::grpc_client>(setting.node(), echo);
     died->start();
@@ -602,7 +605,6 @@ TEST(reconnect, a_server_notices_that_a_node_is_silent_and_its_tasks_are_kept_fo
     setting.relay.stall();
     died->stop(0ms);  // and nobody tells the server
     died.reset();
-    EXPECT_EQ(setting.server->get_node("node")->status, ferry::node_status::active);
     ASSERT_TRUE(
         comes_true([&] { return setting.server->get_node("node")->status == ferry::node_status::disconnected; }));
     EXPECT_EQ(setting.server->send({{"n", 0}}, "node").wait().kind, outcome_kind::node_disconnected);

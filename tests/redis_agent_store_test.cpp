@@ -447,7 +447,7 @@ redis_options named(redis_options options, std::string name) {
 TEST(redis_agent_store, a_dead_server_s_journals_are_taken_over_after_its_lease_and_its_replies_later) {
     auto options = a_place_of_its_own();
     options.lease = 150ms;
-    options.forget_after = 600ms;
+    options.forget_after = 3s;
     server b(named(options, "b"));
     b.listen();
     ferry::epoch owner = 0;
@@ -537,12 +537,18 @@ TEST(redis_agent_store, a_redis_that_comes_back_in_time_costs_nothing) {
     for (const auto& each : a.notes) EXPECT_NE(each.what, store_note::kind::gone);
 }
 
-redis_options soon_forgotten(const redis_process& redis, std::string name, std::chrono::milliseconds after) {
+/// For who looks on.
+redis_options patient(redis_options options) {
+    options.connect_within = options.answer_within = options.patience = 30s;
+    return options;
+}
+
+redis_options soon_forgotten(const redis_process& redis, std::string name) {
     redis_options options;
     options.unix_socket = redis.socket();
     options.server = std::move(name);
     options.lease = 300ms;
-    options.forget_after = after;
+    options.forget_after = 3s;
     options.patience = 30s;
     return options;
 }
@@ -550,7 +556,11 @@ redis_options soon_forgotten(const redis_process& redis, std::string name, std::
 /// What servers say of themselves has lapsed by then, of all of them.
 TEST(redis_agent_store, servers_outlive_a_redis_that_was_away_for_longer_than_they_are_known) {
     redis_process redis({.append_only = true, .append_sync = "always"});
-    const auto of = [&](std::string name) { return soon_forgotten(redis, std::move(name), 1s); };
+    const auto of = [&](std::string name) {
+        auto options = soon_forgotten(redis, std::move(name));
+        options.lease = 2s;
+        return options;
+    };
     server a(of("a")), b(of("b"));
     a.listen(), b.listen();
     const auto owner = a.acquire("node").owner;
@@ -562,7 +572,7 @@ TEST(redis_agent_store, servers_outlive_a_redis_that_was_away_for_longer_than_th
     EXPECT_EQ(a.end("node", owner, 2, replied("for a")).code, errc::ok);
     EXPECT_EQ(a.end("node", owner, 4, replied("for b")).code, errc::ok);
     redis.kill();
-    std::this_thread::sleep_for(1500ms);
+    std::this_thread::sleep_for(3500ms);
     redis.start();
     for (auto* each : {&a, &b}) EXPECT_TRUE(each->hears(store_note::kind::back));
     client look(of("a"));
@@ -580,7 +590,7 @@ TEST(redis_agent_store, servers_outlive_a_redis_that_was_away_for_longer_than_th
 /// It begins after all others have lapsed, and before they can say that they are there.
 TEST(redis_agent_store, a_server_that_begins_after_a_long_outage_forgets_no_other) {
     redis_process redis({.append_only = true, .append_sync = "always"});
-    const auto of = [&](std::string name) { return soon_forgotten(redis, std::move(name), 3s); };
+    const auto of = [&](std::string name) { return soon_forgotten(redis, std::move(name)); };
     server silent(of("silent"));  // it doesn't listen, and never says that it is there
     const auto owner = silent.acquire("node").owner;
     EXPECT_EQ(silent.post("node", task(1, "content", "r")).code, errc::ok);
@@ -627,7 +637,7 @@ TEST(redis_agent_store, a_redis_that_stands_still_fails_what_is_asked_of_it) {
     redis_process redis;
     redis_options options;
     options.unix_socket = redis.socket();
-    options.connect_within = options.answer_within = options.patience = 100ms;
+    options.connect_within = options.answer_within = options.patience = 2s;
     server a(options);
     a.acquire("node");
     redis.pause();
@@ -645,10 +655,10 @@ TEST(redis_agent_store, what_was_given_up_while_redis_stood_still_holds_nothing)
     options.unix_socket = redis.socket();
     options.server = "a";
     options.lease = 300ms;
-    options.connect_within = options.answer_within = options.patience = 200ms;
+    options.connect_within = options.answer_within = options.patience = 1s;
     server a(options);
     a.listen();
-    client look(options);
+    client look(patient(options));
     a.acquire("node");
     EXPECT_EQ(a.post("node", task(1, long_text(200'000))).code, errc::ok);
     redis.pause();
@@ -796,7 +806,7 @@ TEST(redis_agent_store, a_redis_without_memory_lets_go_of_what_it_has) {
     for (std::uint64_t i = 1; i <= 4; ++i) {
         EXPECT_EQ(a.post("node", task(i, long_text(300'000), "request " + std::to_string(i))).code, errc::ok);
     }
-    client other(options);
+    client other(patient(options));
     other.connection.must({"CONFIG", "SET", "maxmemory", "1mb"});
     EXPECT_EQ(a.post("node", task(5)).code, errc::store_failed);
     EXPECT_EQ(server::status([&](auto done) { a.store.settle("node", owner, 1, done); }).code, errc::ok);
@@ -865,11 +875,11 @@ TEST(redis_agent_store, an_upload_that_failed_leaves_nothing) {
     redis_options options;
     options.unix_socket = redis.socket();
     options.server = "a";
-    options.connect_within = options.answer_within = options.patience = 200ms;
+    options.connect_within = options.answer_within = options.patience = 1s;
     options.chunk_bytes = 1024;
     server a(options);
     a.acquire("node");
-    client other(options);
+    client other(patient(options));
     awaited<ferry::store_status> post;
     a.store.post("node", task(1, long_text(20'000'000)), post.done());
     EXPECT_TRUE(other.sees([](client& r) { return !r.keys("c:*").empty(); }));
@@ -889,17 +899,17 @@ TEST(redis_agent_store, what_is_run_twice_holds_and_lets_go_once) {
     redis_options options;
     options.unix_socket = redis.socket();
     options.server = "a";
-    options.connect_within = options.answer_within = 200ms;
+    options.connect_within = options.answer_within = 1s;
     options.patience = 30s;
     server a(options);
     a.acquire("node");
     EXPECT_EQ(a.post("node", task(1, long_text(20'000))).code, errc::ok);
     auto first = a.acquire("node");
-    client other(options);
+    client other(patient(options));
     const auto in_a_pause = [&](auto begin) {
         redis.pause();
         begin();
-        std::this_thread::sleep_for(500ms);  // it is sent again, over another connection
+        std::this_thread::sleep_for(2s);  // it is sent again, over another connection
         redis.resume();
     };
     auto acquired = std::make_optional<awaited<ferry::acquired_journal>>();

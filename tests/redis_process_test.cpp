@@ -23,8 +23,7 @@ using testing::HasSubstr;
 /// A connection, and what a command is answered with: its text, or "error" and what went wrong.
 class connection {
 public:
-    explicit connection(redisContext* made) : context_(made, redisFree) {
-        const timeval enough{0, 500'000};
+    explicit connection(redisContext* made, timeval enough = {10, 0}) : context_(made, redisFree) {
         if (context_ && !context_->err) redisSetTimeout(context_.get(), enough);
     }
 
@@ -42,7 +41,9 @@ private:
     std::unique_ptr<redisContext, void (*)(redisContext*)> context_;
 };
 
-connection to(const redis_process& redis) { return connection(redisConnectUnix(redis.socket().c_str())); }
+connection to(const redis_process& redis, timeval enough = {10, 0}) {
+    return connection(redisConnectUnix(redis.socket().c_str()), enough);
+}
 
 TEST(redis_process, listens_at_a_socket_and_where_asked_at_a_port) {
     const redis_process alone;
@@ -84,7 +85,7 @@ TEST(redis_process, answers_nothing_while_it_is_paused) {
     auto before = to(redis);
     ASSERT_EQ(before("PING"), "PONG");
     redis.pause();
-    EXPECT_EQ(to(redis)("PING"), "error: no answer");
+    EXPECT_EQ(to(redis, {0, 500'000})("PING"), "error: no answer");
     EXPECT_TRUE(redis.is_running());
     redis.resume();
     EXPECT_EQ(before("PING"), "PONG");

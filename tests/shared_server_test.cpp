@@ -220,6 +220,22 @@ TEST_F(shared_server_test, a_store_that_does_not_listen_is_an_error_at_start) {
     EXPECT_EQ(thrown_by([&] { make("c"); }), errc::store_failed);
 }
 
+TEST_F(shared_server_test, an_end_whose_acknowledgement_fails_is_acknowledged_when_the_store_is_back) {
+    std::atomic<int> warnings{0};
+    auto options = quick_server();
+    options.log = [&](ferry::log_level, const std::string& text) {
+        warnings += text.find("could not note that an end was dealt with") != std::string::npos;
+    };
+    sharing_server c(std::move(options), hub_store(shared, "c"));
+    c.start();
+    const auto node = connect("node", *b, *a);
+    for (int i = 0; i < 2; ++i) shared->fail_next(hub::kind::acknowledge, hub::fault::refused);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(c.send({{"n", i}}, "node").wait().kind, outcome_kind::taken);
+    EXPECT_TRUE(soon([&] { return warnings == 1 && shared->open_ends() == 2; }));
+    shared->interrupt("c");
+    EXPECT_TRUE(soon([&] { return shared->open_ends() == 0; }));
+}
+
 TEST_F(shared_server_test, servers_come_and_go_while_nodes_move_concurrent) {
     std::atomic<int> runs{0};
     const auto count = [&](const ferry::task& task) {
@@ -246,8 +262,8 @@ TEST_F(shared_server_test, servers_come_and_go_while_nodes_move_concurrent) {
         asked.clear();
         auto options = quick_server();
         options.port = port;
-        gone = std::make_unique<sharing_server>(options, hub_store(shared, round % 2 == 0 ? "a" : "b"));
-        gone->start();
+        gone = started(
+            [&] { return std::make_unique<sharing_server>(options, hub_store(shared, round % 2 == 0 ? "a" : "b")); });
     }
     EXPECT_EQ(runs, 60);
 }

@@ -787,6 +787,14 @@ TEST(wire_feedback, scalars_come_back_as_they_went) {
 }
 
 TEST(wire_feedback, absent_is_not_zero) {
+    ferry::scalars odd;
+    odd.node_name = odd.experiment_id = "caf\xe9";
+    odd.metric = {{"caf\xe9", 1.0}, {"loss", 0.25}};
+    const auto mended = carried(odd);
+    ASSERT_TRUE(mended);
+    EXPECT_EQ(std::get<ferry::scalars>(*mended).node_name, "caf?");
+    EXPECT_EQ(std::get<ferry::scalars>(*mended).experiment_id, "caf?");
+    EXPECT_EQ(std::get<ferry::scalars>(*mended).metric, (decltype(odd.metric){{"caf?", 1.0}, {"loss", 0.25}}));
     const auto absent = carried(ferry::scalars{});
     ASSERT_TRUE(absent);
     EXPECT_FALSE(std::get<ferry::scalars>(*absent).epoch.has_value());

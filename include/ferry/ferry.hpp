@@ -1,4 +1,4 @@
-// All of ferry, without the models that need SQLite, Redis, Prometheus or simdjson.
+// All of ferry, without the models that need SQLite, Redis or simdjson.
 #pragma once
 
 #include <ferry/agent_store.hpp>

@@ -41,7 +41,8 @@ constexpr named_field<Struct, Member> field(std::string_view name, Member Struct
 ///     };
 ///
 /// A field is a bool, a number, an enumeration, a `std::string`, a binary (`bytes`, or a vector of char, unsigned char or
-/// std::byte), a struct with fields of its own, a `message`, or a vector, array, optional or map (with text keys) of these.
+/// std::byte), a struct with fields of its own, a `message`, or a vector, array, optional or map (with text keys) of these;
+/// not a `std::vector<bool>`.
 /// Where a message comes in, fields that it doesn't know are passed over; one that is missing is an error, unless it is
 /// optional. A number must fit its field.
 template <class... Fields>
@@ -109,13 +110,30 @@ concept map_field = field_kind<T>::map;
 template <class T>
 concept number_field = (std::is_arithmetic_v<T> && !std::is_same_v<T, long double>) || std::is_enum_v<T>;
 
+/// True where each field of the list has a name of its own.
+template <class List>
+constexpr bool names_differ(const List& list) {
+    return std::apply(
+        [](const auto&... each) {
+            const std::array<std::string_view, sizeof...(each)> names{each.name...};
+            for (std::size_t i = 0; i < names.size(); ++i) {
+                for (std::size_t j = 0; j < i; ++j) {
+                    if (names[i] == names[j]) return false;
+                }
+            }
+            return true;
+        },
+        list);
+}
+
 /// Called where a type is none of the above.
 template <class T>
 constexpr void no_such_field() {
     static_assert(
         sizeof(T) == 0,
         "ferry: a field must be a bool, a number, an enumeration, a std::string, a binary, a message, a struct "
-        "with fields of its own, or a vector, array, optional or map (with std::string keys) of these");
+        "with fields of its own, or a vector, array, optional or map (with std::string keys) of these, and no "
+        "std::vector<bool>");
 }
 
 }  // namespace detail

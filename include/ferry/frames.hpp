@@ -18,6 +18,8 @@ inline constexpr std::size_t max_node_id_bytes = 1024;
 inline constexpr std::size_t max_reply_bytes = 64 * 1024;
 /// A task of at most so many bytes may share a message with others.
 inline constexpr std::size_t max_small_task_bytes = 8 * 1024;
+/// Feedback of more bytes is refused.
+inline constexpr std::size_t max_feedback_bytes = 4 * 1024 * 1024;
 /// So many replies of a node are known again when they come twice.
 inline constexpr std::size_t remembered_replies = 1024;
 

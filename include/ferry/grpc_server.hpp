@@ -269,7 +269,7 @@ private:
         if (!server_ || bound == 0) {
             server_.reset();
             service_.reset();
-            if (can_bind(target)) {
+            if (!can_listen(options.host, credentials) && can_listen(options.host, grpc::InsecureServerCredentials())) {
                 throw error(errc::bad_credentials,
                             "the server's key and certificate can't be used: is each whole, the key not encrypted, and "
                             "the key that certificate's?");
@@ -280,14 +280,13 @@ private:
         port_ = static_cast<std::uint16_t>(bound);
     }
 
-    /// Without credentials; gRPC doesn't say what was wrong with them.
-    static bool can_bind(const std::string& target) {
+    /// On any port; gRPC doesn't say what was wrong.
+    static bool can_listen(const std::string& host, const std::shared_ptr<grpc::ServerCredentials>& credentials) {
         grpc::CallbackGenericService nothing;
         int bound = 0;
         grpc::ServerBuilder builder;
         builder.RegisterCallbackGenericService(&nothing);
-        builder.AddListeningPort(target, grpc::InsecureServerCredentials(), &bound);
-        builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+        builder.AddListeningPort(to_target(host, 0), credentials, &bound);
         const auto server = builder.BuildAndStart();
         if (server) server->Shutdown(std::chrono::system_clock::now());
         return server && bound != 0;

@@ -255,6 +255,7 @@ public:
     template <class Sink>
     void step(intake_events::feedback_submitted e, instant now, Sink&& sink) {
         if (drained_) return feedback_.drop(feedback_.stopped_text, sink);
+        if (const auto size = e.content->size(); size > frames::max_feedback_bytes) return feedback_.refuse(size, sink);
         feedback_.submit(std::move(e), now.steady);
         go_on(now, sink);
         feedback_.keep_bound(sink);

@@ -33,6 +33,7 @@ struct intake_limits {
     std::uint64_t max_queued_bytes = std::uint64_t{64} << 30;         ///< of those
     std::uint64_t max_payload_bytes = std::uint64_t{16} << 30;        ///< of one upload
     std::size_t max_feedback = 10'000;                                ///< waiting
+    std::uint64_t max_feedback_bytes = std::uint64_t{64} << 20;       ///< of those
     std::chrono::milliseconds idle_limit = std::chrono::seconds{60};  ///< of a transfer that stands still
     growing_pause reconnect{std::chrono::milliseconds{500}, 2, std::chrono::seconds{15}};  ///< after a lost link
     growing_pause empty_poll{std::chrono::milliseconds{100}, 2, std::chrono::seconds{5}};  ///< after a poll for nothing

@@ -15,7 +15,7 @@ struct agent_store_tag;  ///< where tasks are kept
 struct retry_tag;        ///< when a failed delivery is tried again
 struct chunk_size_tag;   ///< the largest payload part in one gRPC message
 struct identity_tag;     ///< who a peer is allowed to be
-struct observer_tag;     ///< who is told what happens
+struct observer_tag;     ///< who is told what happens; reserved: no server takes one yet
 
 /// True for a type that says its category: `using policy_category = ferry::retry_tag;`.
 template <class P>

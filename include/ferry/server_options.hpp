@@ -51,7 +51,8 @@ inline std::chrono::seconds GRPC_SERVER_SETUP_TIMEOUT() {
 /// How long `start` waits for a first node.
 inline std::chrono::seconds MAX_GRPC_SERVER_SETUP_TIMEOUT() { return 20 * server_setup_timeout(); }
 
-/// How a side notices that the other one is gone: by pings, also where nothing else is sent. Both sides send them.
+/// How a side notices that the other one is gone: by pings, also where nothing else is sent. Both sides send them. They are what
+/// finds a connection that was reset just as data came over it, too: on Linux, gRPC 1.51 can fail to see that by itself.
 struct keepalive_options {
     std::chrono::milliseconds every = std::chrono::seconds(60);  ///< at least 1 s; a server ends what pings faster
     /// Else the connection is lost. A node gives a new one four times as long, at most 20 s, and then tries the next address.

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -34,12 +35,13 @@ struct spool_options {
 /// What fails later than the constructor fails with `error{spool_failed}`; a bad name, with `error{invalid_argument}`.
 ///
 /// A name is a file name of 1 to 200 bytes without '/' that doesn't begin with '.'. What is written survives the process,
-/// not a power cut: nothing waits for the disk.
+/// and a power cut where it was written with `sync`: nothing else waits for the disk.
 class spool {
 public:
     struct entry {
         std::string name;
         std::uint64_t bytes;
+        std::chrono::system_clock::time_point written;  ///< last
     };
 
     /// Opens the folder, and makes it with mode 0700 where it's missing (its parent must be there). Throws
@@ -116,7 +118,8 @@ public:
             struct stat about {};
             if (name.front() == '.' || ::fstatat(folder_.number, name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0)
                 continue;
-            if (S_ISREG(about.st_mode)) out.push_back({std::move(name), static_cast<std::uint64_t>(about.st_size)});
+            if (S_ISREG(about.st_mode))
+                out.push_back({std::move(name), static_cast<std::uint64_t>(about.st_size), to_time(about.st_mtim)});
         }
         std::sort(out.begin(), out.end(), [](const entry& a, const entry& b) { return a.name < b.name; });
         return out;
@@ -168,6 +171,11 @@ private:
     static constexpr const char* lock_name = ".lock";
     static constexpr std::string_view part_prefix = ".part-";
 
+    static std::chrono::system_clock::time_point to_time(const timespec& t) {
+        using namespace std::chrono;
+        return system_clock::time_point(
+            duration_cast<system_clock::duration>(seconds(t.tv_sec) + nanoseconds(t.tv_nsec)));
+    }
     static std::string words() { return std::strerror(errno); }
     std::string at() const { return "spool: " + options_.folder; }
     [[noreturn]] void fail(const std::string& name, const std::string& problem) const {

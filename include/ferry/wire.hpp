@@ -293,13 +293,14 @@ Proto to_proto(const feedback& from, const std::string& researcher_id) {
     const auto& s = std::get<scalars>(from);
     auto& scalar = *out.mutable_scalar();
     scalar.set_node_id(s.node_id);
-    scalar.set_node_name(s.node_name);
-    scalar.set_experiment_id(s.experiment_id);
+    const auto text = [](const std::string& from) { return ferry::detail::utf8_text(from, from.size()); };
+    scalar.set_node_name(text(s.node_name));
+    scalar.set_experiment_id(text(s.experiment_id));
     scalar.set_train(s.train);
     scalar.set_test(s.test);
     scalar.set_test_on_local_updates(s.test_on_local_updates);
     scalar.set_test_on_global_updates(s.test_on_global_updates);
-    scalar.mutable_metric()->insert(s.metric.begin(), s.metric.end());
+    for (const auto& [name, value] : s.metric) (*scalar.mutable_metric())[text(name)] = value;
     if (s.epoch) scalar.set_epoch(*s.epoch);
     scalar.set_total_samples(s.total_samples);
     scalar.set_batch_samples(s.batch_samples);

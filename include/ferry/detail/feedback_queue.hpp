@@ -5,6 +5,7 @@
 
 #include <ferry/detail/pacing.hpp>
 #include <ferry/error.hpp>
+#include <ferry/frames.hpp>
 #include <ferry/intake_events.hpp>
 #include <ferry/retry.hpp>
 
@@ -34,15 +35,28 @@ public:
 
     /// `keep_bound` is to follow, once what may start has been started: what is under way doesn't count.
     void submit(intake_events::feedback_submitted e, steady_time now) {
+        bytes_ += e.content->size();
         waiting_.push_back({std::move(e.content), now});
     }
 
     template <class Sink>
     void keep_bound(Sink& sink) {
         const std::size_t under_way = id_ != 0 ? 1 : 0;
-        if (waiting_.size() - under_way <= limits_.max_feedback) return;
-        waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(under_way));
-        drop(overflow_text, sink);
+        const std::size_t sending = under_way ? waiting_.front().content->size() : 0;
+        while (waiting_.size() > under_way &&
+               (waiting_.size() - under_way > limits_.max_feedback || bytes_ - sending > limits_.max_feedback_bytes)) {
+            take(waiting_.begin() + static_cast<std::ptrdiff_t>(under_way));
+            drop(overflow_text, sink);
+        }
+    }
+
+    /// A server would refuse it.
+    template <class Sink>
+    void refuse(std::size_t bytes, Sink& sink) {
+        ++dropped_;
+        sink(intake_effects::warning{"feedback is dropped: it has " + std::to_string(bytes) +
+                                     " bytes, and a server takes " + std::to_string(frames::max_feedback_bytes) +
+                                     ": split it"});
     }
 
     template <class Sink>
@@ -62,7 +76,7 @@ public:
     template <class Sink>
     void stop(Sink& sink) {
         if (id_ != 0) sink(intake_effects::cancel_feedback{std::exchange(id_, 0)});
-        for (; !waiting_.empty(); waiting_.pop_front()) drop(stopped_text, sink);
+        for (; !waiting_.empty(); take(waiting_.begin())) drop(stopped_text, sink);
     }
 
     template <class Sink>
@@ -94,6 +108,11 @@ private:
         int attempts = 0;
     };
 
+    void take(typename std::deque<feedback>::iterator which) {
+        bytes_ -= which->content->size();
+        waiting_.erase(which);
+    }
+
     steady_time idle_after() const noexcept { return after(sent_, limits_.idle_limit); }
 
     template <class Sink>
@@ -104,12 +123,14 @@ private:
             --sent.attempts;
             return held_.lost(limits_.reconnect, random_, now);
         }
-        const bool final = reason == errc::ok || permanent_failure(reason) ||
-                           !ask(retry_, {sent.attempts, now - sent.accepted, reason}, text);
-        if (!final) return held_.lost(limits_.reconnect, random_, now);
+        if (reason != errc::ok && !permanent_failure(reason)) {
+            const auto pause = ask(retry_, {sent.attempts, now - sent.accepted, reason}, text);
+            if (pause) return held_.close_until(after(now, *pause));
+        }
         held_.works();
-        waiting_.pop_front();
-        if (waiting_.size() <= limits_.max_feedback / 2) overflowing_ = false;
+        take(waiting_.begin());
+        if (waiting_.size() <= limits_.max_feedback / 2 && bytes_ <= limits_.max_feedback_bytes / 2)
+            overflowing_ = false;
         if (reason == errc::ok) return;
         ++dropped_;
         sink(intake_effects::warning{"feedback was dropped: " + std::string(to_string(reason)) + ": " + text});
@@ -120,6 +141,7 @@ private:
     jitter& random_;
     std::uint64_t& last_id_;
     std::deque<feedback> waiting_;  // the one under way is the first
+    std::uint64_t bytes_ = 0;       // of them all
     std::uint64_t id_ = 0;          // of the attempt under way
     steady_time sent_;
     std::uint64_t dropped_ = 0;

@@ -147,6 +147,11 @@ public:
         return target_of<number>().unsigned_integer(&n, v) && put(at, n);
     }
 
+    bool boolean(void* at, bool v) const override {
+        if constexpr (std::is_same_v<number, bool>) return put(at, v);
+        return false;
+    }
+
 private:
     static bool put(void* at, number n) { return *static_cast<T*>(at) = static_cast<T>(n), true; }
 };
@@ -271,6 +276,7 @@ template <has_fields T>
 class target_of<T> final : public field_target {
     static constexpr auto& list = message_traits<T>::fields;
     static constexpr std::size_t count = std::tuple_size_v<std::remove_cvref_t<decltype(list)>>;
+    static_assert(names_differ(list), "ferry: two fields of a struct have the same name");
 
 public:
     std::string wanted() const override { return "a map"; }
@@ -292,7 +298,7 @@ public:
 
     bool is_whole(std::size_t, const seen_fields& seen) const override {
         bool whole = true;  // without a branch: that many fields are tested at once
-        for_each([&]<class Member>(std::size_t index, const named_field<T, Member>&) {
+        for_each([&]<class Of, class Member>(std::size_t index, const named_field<Of, Member>&) {
             whole &= optional_field<Member> || seen[index];
             return false;
         });
@@ -300,7 +306,7 @@ public:
     }
     std::string missing(std::size_t, const seen_fields& seen) const override {
         std::string out;
-        for_each([&]<class Member>(std::size_t index, const named_field<T, Member>& field) {
+        for_each([&]<class Of, class Member>(std::size_t index, const named_field<Of, Member>& field) {
             if (seen[index] || optional_field<Member>) return false;
             out = "no field \"" + std::string(field.name) + "\"";
             return true;

@@ -22,6 +22,7 @@
 #include <ferry/message.hpp>
 #include <ferry/task.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -587,8 +588,11 @@ private:
         }
         for (auto& each : replies) {
             if (each.task != 0) post_event(intake_events::task_done_before{each.task});
+            const auto age = std::chrono::duration_cast<std::chrono::milliseconds>(
+                std::max(std::chrono::system_clock::now(), each.since) - each.since);
             intake_events::reply_submitted<ticket> e{nullptr, std::make_shared<const payload>(std::move(each.content)),
-                                                     options_->reply_age, "of an earlier life"};
+                                                     std::max(options_->reply_age - age, std::chrono::milliseconds(0)),
+                                                     "of an earlier life"};
             e.number = each.number;
             post_event(std::move(e));
         }

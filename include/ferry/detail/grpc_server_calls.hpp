@@ -15,6 +15,7 @@
 #include <ferry/detail/wake_ups.hpp>
 #include <ferry/error.hpp>
 #include <ferry/feedback.hpp>
+#include <ferry/frames.hpp>
 #include <ferry/identity.hpp>
 #include <ferry/payload.hpp>
 #include <ferry/wire.hpp>
@@ -211,11 +212,10 @@ public:
 
 private:
     static constexpr std::size_t max_poll_bytes = 64 * 1024;
-    static constexpr std::size_t max_feedback_bytes = 4 * 1024 * 1024;
 
     grpc::Status take(const grpc::CallbackServerContext& context, const grpc::ByteBuffer& raw) {
         const auto bytes = raw.Length();
-        if (bytes > max_feedback_bytes) return wire::to_status(errc::too_large, "feedback has at most 4 MiB");
+        if (bytes > frames::max_feedback_bytes) return wire::to_status(errc::too_large, "feedback has at most 4 MiB");
         researcher::FeedbackMessage request;
         if (!wire::parse(raw, request)) return wire::to_status(errc::protocol_error, "what came is no FeedbackMessage");
         const auto& node = request.has_log() ? request.log().node_id() : request.scalar().node_id();

@@ -50,7 +50,10 @@ public:
             auto file = in->reopen(each.name);
             if (!number || !file) continue;
             auto made = std::make_shared<entry>(chunk_assembler(limits_, in, each.name));
-            if (!made->chunks.start_from(std::move(*file))) continue;
+            if (!made->chunks.start_from(std::move(*file))) {
+                in->remove(each.name);  // the limit was larger in that life
+                continue;
+            }
             found(*number, made->chunks.received());
             entries_[*number] = std::move(made);
         }

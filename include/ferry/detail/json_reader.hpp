@@ -26,6 +26,9 @@
 
 namespace ferry::detail {
 
+/// What is told where the reader stops the parser: the reader says why, if it can.
+inline constexpr std::string_view json_refused_text = "it was refused";
+
 template <class Builder>
 class json_reader {
 public:

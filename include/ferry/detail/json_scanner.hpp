@@ -3,6 +3,7 @@
 // nested is the reader's business: what is open takes a byte a level here.
 #pragma once
 
+#include <ferry/detail/json_reader.hpp>
 #include <ferry/detail/json_writer.hpp>
 #include <ferry/detail/utf8.hpp>
 
@@ -23,12 +24,13 @@ public:
     json_scanner(std::string_view text, Reader& to)
         : begin_(text.data()), at_(begin_), end_(begin_ + text.size()), to_(to) {}
 
-    /// What is wrong with the text; nothing where all is well, or where the reader refused it.
+    /// What is wrong; nothing where all is well.
     std::string scan() {
         bool good = value();
         while (good && !open_.empty()) good = next();
         skip_blanks();
         if (good && at_ != end_) expected("the end");
+        if (!good && problem_.empty()) return std::string(json_refused_text);
         return std::move(problem_);
     }
 
@@ -104,7 +106,7 @@ private:
         if (at_ != whole) {
             double v = 0;
             if (converted(all, v)) return to_.floating(v);
-            if (is_large(all)) return fail("the number " + std::string(all) + " is beyond float64", from);
+            if (is_large(all)) return fail("the number " + utf8_text(all, quoted_bytes) + " is beyond float64", from);
             return to_.floating(negative ? -0.0 : 0.0);
         }
         std::int64_t below = 0;

@@ -6,6 +6,7 @@
 // is announced by `begin_key` and closed by `end_key`; for one that is known to be text, `key` alone will do.
 #pragma once
 
+#include <ferry/detail/utf8.hpp>
 #include <ferry/detail/value_writer.hpp>
 #include <ferry/message.hpp>
 #include <ferry/payload.hpp>
@@ -74,7 +75,8 @@ public:
         const auto before = in.map->size();
         const auto at = in.map->try_emplace(in.map->end(), std::string(v));  // ferry writes keys in their order
         in.slot = &at->second;
-        return in.map->size() > before || fail("the key \"" + at->first + "\" occurs twice in a map");
+        return in.map->size() > before ||
+               fail("the key \"" + utf8_text(at->first, quoted_bytes) + "\" occurs twice in a map");
     }
     bool begin_key() {
         top().expects_key = true;

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -32,6 +33,7 @@ public:
         std::uint64_t number;
         std::uint64_t task;
         bytes content;
+        std::chrono::system_clock::time_point since;
     };
 
     node_spool() : numbers_(random_seed()) {}
@@ -48,7 +50,7 @@ public:
         for (const auto& each : opened->list()) {
             std::uint64_t number = 0, task = 0;
             if (!parse(each.name, number, task)) continue;
-            left.push_back({number, task, bytes::map_file(path_of(*opened, each.name))});
+            left.push_back({number, task, bytes::map_file(path_of(*opened, each.name)), each.written});
             names.emplace(number, each.name);
         }
         const std::lock_guard lock(mutex_);  // only now is anything kept: it isn't of an earlier life
@@ -73,7 +75,7 @@ public:
             return numbers_.next_id();
         }();
         auto name = "reply-" + std::to_string(number) + "-" + std::to_string(task);
-        into->write(name, *content);
+        into->write(name, *content, true);
         try {
             content = std::make_shared<const payload>(bytes::map_file(path_of(*into, name)));
         } catch (...) {

@@ -5,6 +5,7 @@
 
 #include <ferry/detail/field_target.hpp>
 #include <ferry/detail/message_builder.hpp>
+#include <ferry/detail/utf8.hpp>
 #include <ferry/fields.hpp>
 #include <ferry/message.hpp>
 #include <ferry/payload.hpp>
@@ -69,7 +70,7 @@ public:
     bool end_map() { return in_message_ ? pass_on(&builder::end_map) : close(); }
 
     bool key(std::string_view v) {
-        if (in_message_) return inner_->key(v);
+        if (in_message_) return inner_->key(v) || fail(where() + ": " + inner_->problem());
         in_key_ = false;
         frame& in = stack_.back();
         next_ = in.place.target->member(in.place.at, v, in.seen);
@@ -184,7 +185,7 @@ private:
     }
 
     bool twice(std::string_view key) {
-        return fail("the key \"" + std::string(key) + "\" occurs twice in " + where(stack_.size() - 1));
+        return fail("the key \"" + utf8_text(key, quoted_bytes) + "\" occurs twice in " + where(stack_.size() - 1));
     }
     bool lacks() {
         const frame& ended = stack_.back();
@@ -198,7 +199,7 @@ private:
         for (std::size_t i = 0; i < depth; ++i) {
             const frame& in = stack_[i];
             if (in.map) {
-                path.append(path.empty() ? "" : ".").append(in.key);
+                path.append(path.empty() ? "" : ".").append(utf8_text(in.key, quoted_bytes));
             } else {
                 path.append("[").append(std::to_string(in.items - 1)).append("]");
             }

@@ -29,6 +29,9 @@ inline std::size_t utf8_sequence(std::string_view at) noexcept {
     return 0;
 }
 
+/// Of what a peer has sent, so much is quoted.
+inline constexpr std::size_t quoted_bytes = 100;
+
 /// The text's first `most` bytes or a little less; a question mark for each byte that is no UTF-8.
 inline std::string utf8_text(std::string_view text, std::size_t most) {
     std::string out;

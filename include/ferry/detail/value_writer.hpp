@@ -4,6 +4,7 @@
 // text of the map's "__type__", where it has one: a format with tags of its own must not let it be taken for one.
 #pragma once
 
+#include <ferry/detail/utf8.hpp>
 #include <ferry/error.hpp>
 #include <ferry/fields.hpp>
 #include <ferry/message.hpp>
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -112,12 +114,28 @@ private:
     }
 
     void write_pairs(const Json& pairs, std::size_t depth) {
+        refuse_twins(pairs);
         out_.begin_map(pairs.size(), {});
         for (const auto& pair : pairs) {
             write(pair[0], depth + 1);
             write(pair[1], depth + 1);
         }
         out_.end_map();
+    }
+
+    /// With texts alone for keys it is an ordinary map to who reads it, and each must be there once.
+    static void refuse_twins(const Json& pairs) {
+        std::set<std::string_view> seen;
+        for (const auto& pair : pairs) {
+            if (!pair[0].is_string()) return;
+        }
+        for (const auto& pair : pairs) {
+            const auto key = text_of(pair[0]);
+            if (!seen.insert(key).second) {
+                throw error(errc::encode_failed, std::string(Writer::format) + ": the key \"" +
+                                                     utf8_text(key, quoted_bytes) + "\" occurs twice in a map");
+            }
+        }
     }
 
     Writer& out_;
@@ -134,6 +152,7 @@ public:
     void write(const T& value) {
         if constexpr (has_fields<T>) {
             constexpr auto& list = message_traits<T>::fields;
+            const deeper level(depth_);
             out_.begin_map(std::tuple_size_v<std::remove_cvref_t<decltype(list)>>, type_in(list, value));
             std::apply([&](const auto&... each) { (write_named(each.name, value.*(each.member)), ...); }, list);
             out_.end_map();
@@ -148,14 +167,16 @@ public:
         } else if constexpr (binary_field<T>) {
             out_.binary(std::span(reinterpret_cast<const std::uint8_t*>(value.data()), value.size()), owner_);
         } else if constexpr (std::is_same_v<T, message>) {
-            message_walk<message, Writer>(out_).write(value);
+            message_walk<message, Writer>(out_).write(value, depth_);
         } else if constexpr (optional_field<T>) {
             value ? write(*value) : out_.null();
         } else if constexpr (list_field<T>) {
+            const deeper level(depth_);
             out_.begin_array(value.size());
             for (const auto& item : value) write(item);
             out_.end_array();
         } else if constexpr (map_field<T>) {
+            const deeper level(depth_);
             const auto type = value.find(std::string(type_key));
             out_.begin_map(value.size(), type != value.end() ? text_of(type->second) : std::string_view());
             for (const auto& [key, item] : value) write_named(key, item);
@@ -166,6 +187,23 @@ public:
     }
 
 private:
+    class deeper {
+    public:
+        explicit deeper(std::size_t& depth) : depth_(depth) {
+            if (depth_ >= max_message_depth) {
+                throw error(errc::encode_failed,
+                            std::string(Writer::format) + ": the message is nested deeper than 512 levels");
+            }
+            ++depth_;
+        }
+        deeper(const deeper&) = delete;
+        deeper& operator=(const deeper&) = delete;
+        ~deeper() { --depth_; }
+
+    private:
+        std::size_t& depth_;
+    };
+
     template <class List, class T>
     static std::string_view type_in(const List& list, const T& value) {
         std::string_view type;
@@ -186,7 +224,7 @@ private:
     template <class T>
     void write_number(T value) {
         if constexpr (std::is_enum_v<T>) {
-            write_number(static_cast<std::underlying_type_t<T>>(value));
+            write(static_cast<std::underlying_type_t<T>>(value));
         } else if constexpr (std::is_floating_point_v<T>) {
             out_.floating(static_cast<double>(value));
         } else if constexpr (std::is_signed_v<T>) {
@@ -198,6 +236,7 @@ private:
 
     Writer& out_;
     const std::shared_ptr<const void> owner_;
+    std::size_t depth_ = 0;
 };
 
 }  // namespace ferry::detail

@@ -16,6 +16,7 @@
 #include <ferry/detail/json_writer.hpp>
 #include <ferry/detail/message_builder.hpp>
 #include <ferry/detail/struct_reader.hpp>
+#include <ferry/detail/utf8.hpp>
 #include <ferry/detail/value_writer.hpp>
 #include <ferry/error.hpp>
 #include <ferry/message.hpp>
@@ -60,7 +61,7 @@ public:
     bool number_float(double v, const std::string& digits) {
         constexpr double below_2_to_63 = 9.2e18;  // an integer that comes as a float is not below it
         if (std::abs(v) < below_2_to_63 || digits.find_first_of(".eE") != std::string::npos) return to_.floating(v);
-        problem = "the integer " + digits + " is beyond 64 bits";
+        problem = "the integer " + detail::utf8_text(digits, detail::quoted_bytes) + " is beyond 64 bits";
         return false;
     }
     bool string(std::string& v) { return to_.text(v); }
@@ -91,7 +92,7 @@ concept knows_nlohmann = requires(nlohmann::json& j, const nlohmann::json& c, T&
 
 /// Reads JSON by ferry's own scanner. The default; `simdjson_parser` is a little faster.
 struct json_parser {
-    /// Tells `reader` what is in `run`. Returns what is wrong with it, or nothing; what the reader refuses it says itself.
+    /// Tells `reader` what is in `run`. Returns what is wrong with it, or nothing; what the reader refuses it says itself, too.
     template <class Reader>
     std::string parse(const bytes& run, Reader& reader) const {
         return detail::json_scanner<Reader>(run.view(), reader).scan();
@@ -108,7 +109,8 @@ struct nlohmann_parser {
         if (const auto nul = text.find('\0'); nul != text.npos) {  // which ends the text for nlohmann
             return "byte " + std::to_string(nul) + " is 0";
         }
-        nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &events);
+        const bool good = nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &events);
+        if (!good && events.problem.empty()) return std::string(detail::json_refused_text);
         return std::move(events.problem);
     }
 };
@@ -136,7 +138,9 @@ struct json_serializer {
                 const nlohmann::json tree = m;
                 detail::message_walk<nlohmann::json, detail::json_writer>(out).write(tree);
             }
-        } catch (const nlohmann::json::exception& e) {
+        } catch (const error&) {
+            throw;
+        } catch (const std::exception& e) {
             throw error(errc::encode_failed, std::string("json: ") + e.what());
         }
         return out.finish();
@@ -150,7 +154,9 @@ struct json_serializer {
             read(run, built);
             try {
                 return built.take().template get<Message>();
-            } catch (const nlohmann::json::exception& e) {
+            } catch (const error&) {
+                throw;
+            } catch (const std::exception& e) {
                 throw error(errc::decode_failed, std::string("json: ") + e.what());
             }
         } else {

@@ -74,7 +74,9 @@ public:
     void binary(const bytes& v, std::optional<std::uint64_t> subtype) {
         const auto size = checked(v.size(), "a binary");
         if (subtype) {
-            if (*subtype > 255) throw error(errc::encode_failed, "msgpack: a binary's subtype must be an int8");
+            if (*subtype > 255)
+                throw error(errc::encode_failed,
+                            "msgpack: a binary's subtype must be from 0 to 255, the byte that is the type");
             packer_.pack_ext(size, static_cast<std::int8_t>(*subtype));
         } else {
             packer_.pack_bin(size);

@@ -40,8 +40,7 @@ private:
         const auto text = run.view();
         if (const auto problem = parser.parse(text.data(), text.size()).get(root))
             return simdjson::error_message(problem);
-        walk(root, reader);
-        return {};
+        return walk(root, reader) ? std::string() : std::string(detail::json_refused_text);
     }
 
     template <class Reader>
