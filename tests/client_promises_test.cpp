@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <future>
 #include <optional>
 #include <stdexcept>
@@ -273,6 +274,35 @@ TEST(client_promises, a_left_reply_that_is_given_up_is_reported) {
     }
     EXPECT_EQ(warnings.holding("an earlier life"), 0);
     dial.reply_age = 10ms;
+    ferry::grpc_client node(dial, echo);
+    node.start();
+    EXPECT_TRUE(
+        soon([&] { return warnings.holding("an earlier life of this node had left is given up: expired") == 1; }));
+}
+
+TEST(client_promises, a_left_reply_is_as_old_as_its_file) {
+    ferry_test::temporary_folder folder;
+    notes warnings;
+    const reserved_port nobodys;
+    auto dial = quick_client("node", nobodys.number());
+    dial.spool = {folder.file("spool"), 1000};
+    dial.log = warnings.of(ferry::log_level::warning);
+    dial.reply_age = 1h;
+    const auto live = [&] {
+        ferry::grpc_client node(dial, echo);
+        node.start();
+        EXPECT_EQ(node.send({{"data", some_bytes(100'000)}}).front().wait_for(0ms), std::nullopt);
+        node.stop();
+    };
+    live();
+    live();
+    EXPECT_EQ(warnings.holding("an earlier life"), 0);
+    int left = 0;
+    for (const auto& each : std::filesystem::recursive_directory_iterator(folder.file("spool"))) {
+        if (!each.path().filename().string().starts_with("reply-") || left++ > 0) continue;
+        std::filesystem::last_write_time(each, std::filesystem::file_time_type::clock::now() - 2h);
+    }
+    EXPECT_EQ(left, 2);
     ferry::grpc_client node(dial, echo);
     node.start();
     EXPECT_TRUE(

@@ -14,6 +14,7 @@
 #include <atomic>
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <future>
 #include <memory>
 #include <mutex>
@@ -353,6 +354,26 @@ TEST(grpc_stream_spool, a_node_whose_disk_is_full_says_so_and_is_sent_the_task_a
     EXPECT_TRUE(server.request({{"data", some_bytes(500'000)}}, "node", kept()).get());
     const std::lock_guard lock(mutex);
     EXPECT_THAT(warned, testing::HasSubstr("can't be taken in for now"));
+}
+
+TEST(grpc_stream_spool, what_an_earlier_life_had_of_a_task_beyond_the_limit_of_this_one_is_removed) {
+    temporary_folder folder;
+    ferry::grpc_server server(server_options());
+    server.start();
+    auto dial = client_options("node", server.port());
+    dial.spool = {folder.file("spool"), 1000};
+    dial.tasks.max_payload_bytes = 100'000;
+    const auto left = folder.file("spool/localhost:" + std::to_string(server.port()));
+    std::filesystem::create_directories(left);
+    for (const auto& each : {folder.file("spool"), left}) {
+        std::filesystem::permissions(each, std::filesystem::perms::owner_all);
+    }
+    std::ofstream(left + "/task-00000000000000ff") << std::string(200'000, 'x');
+    std::ofstream(left + "/task-00000000000000fe") << std::string(50'000, 'x');
+    ferry::grpc_client node(dial, echo);
+    node.start();
+    EXPECT_FALSE(std::filesystem::exists(left + "/task-00000000000000ff"));
+    EXPECT_TRUE(std::filesystem::exists(left + "/task-00000000000000fe")) << "it may go on";
 }
 
 TEST(grpc_stream_spool, a_node_that_has_stopped_leaves_its_folder_empty_and_to_the_next) {
