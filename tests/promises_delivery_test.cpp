@@ -390,7 +390,7 @@ TEST(promise_5_progress, a_reply_that_moves_outlives_its_age) {
     dial.limits.max_bulk_uploads = 1;
     ferry::grpc_client node(dial, echo);
     node.start();
-    EXPECT_EQ(node.send({{"x", 1}}).front().wait().kind, outcome_kind::taken) << "the way is known then";
+    EXPECT_EQ(node.send(ferry::message{{"x", 1}}).front().wait().kind, outcome_kind::taken) << "the way is known then";
     const auto sent = node.send(bulk()).front();
     EXPECT_EQ(node.send(bulk()).front().wait().kind, outcome_kind::expired) << "it waited behind the other one";
     EXPECT_FALSE(sent.done());

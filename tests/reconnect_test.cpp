@@ -102,7 +102,7 @@ using unclaimed_handler = std::function<void(const ferry::reply&)>;
 /// A server that listens.
 std::unique_ptr<ferry::grpc_server> started(const ferry::server_options& options,
                                             const unclaimed_handler& unclaimed = {}) {
-    return started([&] {
+    return loopback::started([&] {
         auto server = std::make_unique<ferry::grpc_server>(options);
         if (unclaimed) server->on_unclaimed_reply(unclaimed);
         return server;

@@ -106,11 +106,12 @@ public:
     }
 
 private:
-    /// Where that fails it is done again when the store is back.
+    /// Where that fails it is done again when the store is back, or when another one succeeds.
     void acknowledge(std::uint64_t place, const host& to) {
         store_.acknowledge(place, [this, place, to](const store_status& status) {
             const auto core = to.lock();  // which has this store
-            if (!core || status.code == errc::ok) return;
+            if (!core) return;
+            if (status.code == errc::ok) return acknowledge_again(to);
             {
                 const std::lock_guard lock(unacknowledged_mutex_);
                 unacknowledged_.push_back(place);
