@@ -276,13 +276,13 @@ template <has_fields T>
 class target_of<T> final : public field_target {
     static constexpr auto& list = message_traits<T>::fields;
     static constexpr std::size_t count = std::tuple_size_v<std::remove_cvref_t<decltype(list)>>;
-    static_assert(names_differ(list), "ferry: two fields of a struct have the same name");
 
 public:
     std::string wanted() const override { return "a map"; }
     bool begin_map(void*) const override { return true; }
 
     field_place member(void* at, std::string_view& key, seen_fields& seen) const override {
+        static_assert(names_differ(list), "ferry: two fields of a struct have the same name");
         field_place place{&ignored, nullptr};
         for_each([&](std::size_t index, const auto& field) {
             // The lengths of names are constants: compilers compare such bytes in place.
