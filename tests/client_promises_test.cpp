@@ -259,54 +259,53 @@ TEST(client_promises, any_patience_will_do_concurrent) {
     EXPECT_TRUE(asked.get()) << "what had begun came to its end";
 }
 
-TEST(client_promises, a_left_reply_that_is_given_up_is_reported) {
-    ferry_test::temporary_folder folder;
-    notes warnings;
-    const reserved_port nobodys;
-    auto dial = quick_client("node", nobodys.number());
-    dial.spool = {folder.file("spool"), 1000};
-    dial.log = warnings.of(ferry::log_level::warning);
-    {
+/// Lives of a node, one after another, whose server is nobody.
+struct lives_of_a_spooling_node {
+    lives_of_a_spooling_node() {
+        dial.spool = {folder.file("spool"), 1000};
+        dial.log = warnings.of(ferry::log_level::warning);
+        dial.reply_age = 1h;
+    }
+
+    void live() {
         ferry::grpc_client node(dial, echo);
         node.start();
         EXPECT_EQ(node.send({{"data", some_bytes(100'000)}}).front().wait_for(0ms), std::nullopt);
         node.stop();
     }
-    EXPECT_EQ(warnings.holding("an earlier life"), 0);
-    dial.reply_age = 10ms;
-    ferry::grpc_client node(dial, echo);
-    node.start();
-    EXPECT_TRUE(
-        soon([&] { return warnings.holding("an earlier life of this node had left is given up: expired") == 1; }));
-}
+    bool gives_one_up_in_its_next() {
+        ferry::grpc_client node(dial, echo);
+        node.start();
+        return soon(
+            [&] { return warnings.holding("an earlier life of this node had left is given up: expired") == 1; });
+    }
 
-TEST(client_promises, a_left_reply_is_as_old_as_its_file) {
     ferry_test::temporary_folder folder;
     notes warnings;
     const reserved_port nobodys;
-    auto dial = quick_client("node", nobodys.number());
-    dial.spool = {folder.file("spool"), 1000};
-    dial.log = warnings.of(ferry::log_level::warning);
-    dial.reply_age = 1h;
-    const auto live = [&] {
-        ferry::grpc_client node(dial, echo);
-        node.start();
-        EXPECT_EQ(node.send({{"data", some_bytes(100'000)}}).front().wait_for(0ms), std::nullopt);
-        node.stop();
-    };
-    live();
-    live();
-    EXPECT_EQ(warnings.holding("an earlier life"), 0);
+    ferry::client_options dial = quick_client("node", nobodys.number());
+};
+
+TEST(client_promises, a_left_reply_that_is_given_up_is_reported) {
+    lives_of_a_spooling_node node;
+    node.live();
+    EXPECT_EQ(node.warnings.holding("an earlier life"), 0);
+    node.dial.reply_age = 10ms;
+    EXPECT_TRUE(node.gives_one_up_in_its_next());
+}
+
+TEST(client_promises, a_left_reply_is_as_old_as_its_file) {
+    lives_of_a_spooling_node node;
+    node.live();
+    node.live();
+    EXPECT_EQ(node.warnings.holding("an earlier life"), 0);
     int left = 0;
-    for (const auto& each : std::filesystem::recursive_directory_iterator(folder.file("spool"))) {
+    for (const auto& each : std::filesystem::recursive_directory_iterator(node.folder.file("spool"))) {
         if (!each.path().filename().string().starts_with("reply-") || left++ > 0) continue;
         std::filesystem::last_write_time(each, std::filesystem::file_time_type::clock::now() - 2h);
     }
     EXPECT_EQ(left, 2);
-    ferry::grpc_client node(dial, echo);
-    node.start();
-    EXPECT_TRUE(
-        soon([&] { return warnings.holding("an earlier life of this node had left is given up: expired") == 1; }));
+    EXPECT_TRUE(node.gives_one_up_in_its_next());
 }
 
 TEST(client_promises, a_reply_outlasts_a_server_that_has_no_room_for_it) {
