@@ -50,11 +50,17 @@ protected:
     }
     bool chunk(int n, std::uint64_t size) {
         bool more = false;
-        gone_on_ = asked([&](auto&& read_on) { more = gate_.chunk(entries_.at(n), size * million, now_, read_on); });
+        gone_on_ = asked([&](auto&& read_on) { more = gate_.chunk(entries_.at(n), memory(size), now_, read_on); });
+        return more;
+    }
+    /// It went to a file.
+    bool spooled(int n, std::uint64_t size) {
+        bool more = false;
+        gone_on_ = asked([&](auto&& read_on) { more = gate_.chunk(entries_.at(n), file(size), now_, read_on); });
         return more;
     }
     these whole(int n, std::uint64_t size) {
-        return asked([&](auto&& read_on) { gate_.whole(entries_.at(n), size * million, now_, read_on); });
+        return asked([&](auto&& read_on) { gate_.whole(entries_.at(n), memory(size), now_, read_on); });
     }
     std::vector<int> handled(int n) {
         return asked([&](auto&& read_on) { gate_.handled(entries_.at(n), now_, read_on); });
@@ -73,6 +79,9 @@ protected:
     gate::time_point now_{1h};
 
 private:
+    static gate::came memory(std::uint64_t size) { return {size * million, size * million}; }
+    static gate::came file(std::uint64_t size) { return {size * million, 0}; }
+
     template <class Do>
     std::vector<int> asked(Do&& act) {
         std::vector<int> out;
@@ -149,6 +158,17 @@ TEST_F(gate_test, what_is_being_read_counts_as_large_as_the_last_chunk) {
     EXPECT_FALSE(chunk(2, 20)) << "80 are there, 25 may come, and 20";
     EXPECT_EQ(whole(3, 1), these{}) << "81 are there, and 20 may come";
     EXPECT_EQ(handled(3), these{2});
+}
+
+TEST_F(gate_test, a_chunk_that_is_to_go_to_a_file_counts_while_it_is_being_read) {
+    open(1), open(2), open(3), open(4);
+    EXPECT_TRUE(spooled(1, 60));
+    EXPECT_TRUE(spooled(2, 60));
+    EXPECT_EQ(held(), 0U) << "it is in a file";
+    EXPECT_FALSE(spooled(3, 60)) << "60 may come beside the oldest, and 60";
+    EXPECT_FALSE(spooled(4, 60));
+    EXPECT_TRUE(spooled(2, 10)) << "10 may come";
+    EXPECT_EQ(gone_on_, these{3}) << "and 60";
 }
 
 TEST_F(gate_test, a_first_chunk_is_asked_for_too_and_counts_four_million) {

@@ -44,7 +44,8 @@ struct dispatch_limits {
 struct inbound_limits {
     std::size_t max_uploads = 10'000;  ///< open at the same time
     /// Of replies that are coming or not yet decoded, and one more. An upload counts at least 4 MB until something of it is there:
-    /// so many are read from at the same time, and the others wait.
+    /// so many are read from at the same time, and the others wait. What has gone to a spool folder counts nothing, the chunk that
+    /// is being read does; not the first one after a reply in the same upload, where nearly always nothing comes.
     std::uint64_t max_bytes = std::uint64_t{4} << 30;
     std::chrono::milliseconds idle_limit = std::chrono::seconds{60};   ///< of an upload that stands still
     std::chrono::milliseconds keep_broken = std::chrono::minutes{10};  ///< what came of an upload that broke off

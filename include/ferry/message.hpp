@@ -51,10 +51,10 @@ struct message_by_keys {
     static void set_request_id(Json& m, const std::string& id) { set(m, "request_id", id); }
     static void set_node_id(Json& m, const std::string& id) { set(m, "node_id", id); }
 
-    /// Of Fed-BioMed's messages, which hold it beside their fields.
+    /// Of Fed-BioMed's messages, which hold it beside their fields, with the module that it is in.
     static std::string class_name(const Json& m) {
         const auto type = m.is_object() ? m.find("__type_message__") : m.end();
-        return type != m.end() ? text(*type, "class") : std::string();
+        return type != m.end() && type->is_object() && type->contains("module") ? text(*type, "class") : std::string();
     }
 
     /// Only Fed-BioMed's OverlayMessage goes from node to node.

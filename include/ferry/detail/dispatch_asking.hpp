@@ -170,7 +170,7 @@ public:
         knows_ends_ |= came.status.code == errc::ok;
         if (came.status.code != errc::ok) {
             sink(effects::warning{"the store can't tell what has become of tasks: " + came.status.text});
-            fetch_at_ = later(now.steady, pause_);
+            fetch_at_ = later(now.steady, pause);
             return sink(effects::wake_at{fetch_at_});
         }
         for (auto& each : came.ends) {
@@ -282,7 +282,7 @@ public:
     }
 
 private:
-    static constexpr std::chrono::milliseconds pause_{1000};
+    static constexpr std::chrono::milliseconds pause{1000};
     static constexpr std::size_t most_loading = 4;
 
     enum class stage { posting, posted, withdrawing };
@@ -459,7 +459,7 @@ private:
         in.loaded = false;
         in.how = {outcome_kind::replied, errc::ok, {}, in.how.attempts};
         to_load_again_.push_back(which->first);
-        load_at_ = later(now.steady, pause_);
+        load_at_ = later(now.steady, pause);
         sink(effects::wake_at{load_at_});
     }
 

@@ -19,6 +19,7 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -156,16 +157,16 @@ private:
         if (given_up_) return;
         wire::part_header header;
         if (name_) wire::read_header(in_, header);
-        const auto before = in_memory();
+        const auto received = chunks_.received(), held = in_memory();
         const auto read = wire::read_chunk(in_, chunks_);
         in_.Clear();
         if (read.code != errc::ok) return refuse(lock, read.code, read.text);
-        const auto now = in_memory();
-        const auto length = now > before ? now - before : 0;
+        const auto kept = std::max(in_memory(), held) - held;  // less, where all of it goes to a file now
+        const typename guard::gate::came chunk{chunks_.received() - received, kept};
         typename guard::calls others;
         if (!chunks_.complete()) {
             bool more = false;
-            if (!over_) others = guard_.chunk(*entry_, length, more);
+            if (!over_) others = guard_.chunk(*entry_, chunk, more);
             if (more) StartRead(&in_);
             lock.unlock();
             for (const auto& each : others) each->read_on();
@@ -176,7 +177,7 @@ private:
         if (damaged) return refuse(lock, errc::checksum_differs, "the bytes that arrived are not those that were sent");
         if (chunks_.failed()) return refuse(lock, chunks_.code(), chunks_.text());
         const auto self = self_;
-        others = guard_.whole(*entry_, length);
+        others = guard_.whole(*entry_, chunk);
         lock.unlock();
         for (const auto& each : others) each->read_on();
         self->host_->reply_received(self, std::move(content));

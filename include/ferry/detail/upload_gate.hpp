@@ -7,7 +7,7 @@
 //
 // Where a chunk is being read, gRPC may hold it whole before anyone sees it: it counts as much as the one before it in its
 // message did, a first one as much as those that came lately, at least 4 MB. Only what follows a message in its upload is read
-// unasked, as that is nearly always the end. What goes to a spool folder counts nothing.
+// unasked, as that is nearly always the end. What has gone to a spool folder counts nothing; a chunk that is to go there does.
 //
 // A pure state machine without a lock: `Upload` is who sends, and is only handed through.
 #pragma once
@@ -52,12 +52,18 @@ public:
         return go_on(e, now);
     }
 
+    /// What a chunk came to.
+    struct came {
+        std::uint64_t bytes;  // that were read
+        std::uint64_t kept;   // in memory
+    };
+
     /// A chunk of a message that goes on has come. Returns as `begin` does.
     template <class ReadOn>
-    bool chunk(entry e, std::uint64_t bytes, time_point now, ReadOn&& read_on) {
-        arrived(e, bytes);
+    bool chunk(entry e, came what, time_point now, ReadOn&& read_on) {
+        arrived(e, what.bytes);
         enter(e);
-        take(e, bytes);
+        take(e, what.kept);
         const bool more = go_on(e, now);
         let_go_on(now, read_on);  // it may be smaller than what was counted
         return more;
@@ -65,10 +71,10 @@ public:
 
     /// The last chunk of a message has come. The message counts until `handled`.
     template <class ReadOn>
-    void whole(entry e, std::uint64_t bytes, time_point now, ReadOn&& read_on) {
-        arrived(e, bytes);
+    void whole(entry e, came what, time_point now, ReadOn&& read_on) {
+        arrived(e, what.bytes);
         leave(e);
-        take(e, bytes);
+        take(e, what.kept);
         e->finished = true;
         ++handling_;
         rest(e);

@@ -89,11 +89,11 @@ public:
     }
 
     // What these return is to `read_on`, once the caller's mutex is released.
-    [[nodiscard]] calls chunk(entry e, std::uint64_t bytes, bool& more) {
-        return run([&](time_point now, auto& read_on) { more = gate_.chunk(e, bytes, now, read_on); });
+    [[nodiscard]] calls chunk(entry e, typename gate::came what, bool& more) {
+        return run([&](time_point now, auto& read_on) { more = gate_.chunk(e, what, now, read_on); });
     }
-    [[nodiscard]] calls whole(entry e, std::uint64_t bytes) {
-        return run([&](time_point now, auto& read_on) { gate_.whole(e, bytes, now, read_on); });
+    [[nodiscard]] calls whole(entry e, typename gate::came what) {
+        return run([&](time_point now, auto& read_on) { gate_.whole(e, what, now, read_on); });
     }
     [[nodiscard]] calls handled(entry e) {
         return run([&](time_point now, auto& read_on) { gate_.handled(e, now, read_on); });
