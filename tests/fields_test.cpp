@@ -81,6 +81,11 @@ struct tree {
     std::vector<tree> children;
 };
 
+/// A megabyte.
+struct wide {
+    std::array<double, 131'072> all{};
+};
+
 enum class flag : bool { down, up };
 
 struct identified {
@@ -122,6 +127,11 @@ struct ferry::message_traits<derived> : ferry::message_ids<&derived::request_id,
     static constexpr auto fields =
         ferry::fields(ferry::field("request_id", &derived::request_id), ferry::field("node_id", &derived::node_id),
                       ferry::field("way", &derived::way));
+};
+
+template <>
+struct ferry::message_traits<wide> {
+    static constexpr auto fields = ferry::fields(ferry::field("all", &wide::all));
 };
 
 template <class Number>
@@ -382,6 +392,14 @@ TYPED_TEST(fields_in, nothing_cut_off_is_taken) {
 }
 
 // --- msgpack alone ------------------------------------------------------------------------------------------------------------
+
+TYPED_TEST(fields_in, memory_is_taken_for_items_as_they_come) {
+    message many = {{"number", message::array()}};
+    for (int i = 0; i < 1'000'000; ++i) many["number"].push_back(0);
+    const auto text = typename TypeParam::template of<message>().encode(many).flatten();
+    EXPECT_TRUE(fails([&] { typename TypeParam::template of<holder<std::vector<wide>>>().decode(text); },
+                      errc::decode_failed, "number[0] must be a map"));
+}
 
 /// Counts the structs that are alive.
 struct large {

@@ -484,6 +484,13 @@ TYPED_TEST(json_by, a_number_too_small_for_a_float64_is_0_and_one_too_large_is_r
     EXPECT_EQ(this->decoded("0e99999999999999999999"), message(0.0));
 }
 
+TYPED_TEST(json_by, an_integer_minus_zero_is_zero) {
+    EXPECT_EQ(this->decoded("-0"), message(0U));
+    EXPECT_EQ(this->decoded("-0").type(), message::value_t::number_unsigned);
+    EXPECT_EQ(this->decoded(R"({"__type__":"ferry.ext","subtype":-0,"value":""})"),
+              this->decoded(R"({"__type__":"ferry.ext","subtype":0,"value":""})"));
+}
+
 #ifdef FERRY_TEST_SIMDJSON
 TEST(simdjson, reads_a_text_of_any_length) {
     const ferry::simdjson_serializer<> by;

@@ -18,8 +18,10 @@ work=$(cd "$work" && pwd -P)
 
 # The surroundings must not tell where ferry is. The compiler's cache takes what another run has compiled elsewhere.
 unset CMAKE_PREFIX_PATH ferry_DIR ferry_ROOT DESTDIR CXXFLAGS LDFLAGS
+# A host may ask for more than what ferry keeps to itself.
+useless_cast=$([[ $compiler == *clang* ]] || echo -Wuseless-cast)  # a host may ask for more than ferry's own headers keep to
 settings=(-G Ninja "-DCMAKE_CXX_COMPILER=$compiler" -DCMAKE_BUILD_TYPE=Debug
-    "-DCMAKE_CXX_FLAGS_DEBUG=-O0 -Wall -Wextra -Wpedantic -Werror")
+    "-DCMAKE_CXX_FLAGS_DEBUG=-O0 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wold-style-cast $useless_cast -Werror")
 if command -v ccache >/dev/null; then
     export CCACHE_BASEDIR=$work CCACHE_NOHASHDIR=1
     settings+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)

@@ -7,6 +7,7 @@
 #include <ferry/message.hpp>
 #include <ferry/payload.hpp>
 
+#include <algorithm>
 #include <array>
 #include <bitset>
 #include <cmath>
@@ -239,7 +240,7 @@ public:
         if constexpr (grows) {
             auto& list = *static_cast<T*>(at);
             list.clear();
-            list.reserve(items);
+            list.reserve(std::min(items, reserved_bytes / sizeof(typename T::value_type)));
         }
         return true;
     }
@@ -257,6 +258,8 @@ public:
     }
 
 private:
+    static constexpr std::size_t reserved_bytes = 1
+                                                  << 20;  // at once: items of a few bytes may be claimed for large ones
     using fixed = std::conditional_t<grows, std::array<int, 0>, T>;
 };
 

@@ -111,7 +111,7 @@ private:
         }
         std::int64_t below = 0;
         std::uint64_t above = 0;
-        if (negative && converted(all, below)) return to_.integer(below);
+        if (negative && converted(all, below)) return below < 0 ? to_.integer(below) : to_.unsigned_integer(0);
         if (!negative && converted(all, above)) return to_.unsigned_integer(above);
         return fail("the integer " + std::string(all) + " is beyond 64 bits", from);
     }

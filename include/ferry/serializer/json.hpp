@@ -56,7 +56,7 @@ public:
 
     bool null() { return to_.null(); }
     bool boolean(bool v) { return to_.boolean(v); }
-    bool number_integer(std::int64_t v) { return to_.integer(v); }
+    bool number_integer(std::int64_t v) { return v < 0 ? to_.integer(v) : to_.unsigned_integer(0); }  // it was -0
     bool number_unsigned(std::uint64_t v) { return to_.unsigned_integer(v); }
     bool number_float(double v, const std::string& digits) {
         constexpr double below_2_to_63 = 9.2e18;  // an integer that comes as a float is not below it

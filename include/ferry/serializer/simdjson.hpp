@@ -21,15 +21,21 @@ struct simdjson_parser {
     /// Tells `reader` what is in `run`. Returns what is wrong with it, or nothing; what the reader refuses it says itself.
     template <class Reader>
     std::string parse(const bytes& run, Reader& reader) const {
+        if (run.size() > simdjson::SIMDJSON_MAXSIZE_BYTES) return json_parser{}.parse(run, reader);
         if (run.size() > kept_bytes) {
             simdjson::dom::parser once;
             return parse(once, run, reader);
         }
-        static thread_local simdjson::dom::parser kept;
-        return parse(kept, run, reader);
+        return parse(kept(), run, reader);
     }
 
 private:
+    /// One for all readers.
+    static simdjson::dom::parser& kept() {
+        static thread_local simdjson::dom::parser own;
+        return own;
+    }
+
     template <class Reader>
     static std::string parse(simdjson::dom::parser& parser, const bytes& run, Reader& reader) {
         simdjson::dom::element root;
