@@ -160,8 +160,9 @@ public:
     /// copied. Throws only `error`: `not_started`, or `invalid_argument` for an empty node id; all else is the outcome.
     ///
     /// While a task of the same `request_id` is open for the node, this one joins it and is not sent itself, whatever it
-    /// says; it ends as that one does, in `replied` where somebody has asked. Messages without an id never join. A task
-    /// that waits for a node that is WAITING goes on waiting when that becomes DISCONNECTED, for up to `expires_after`.
+    /// says; it ends as that one does, in `replied` where somebody has asked. Once that has ended, the same id is another task's.
+    /// Messages without an id never join. A task that waits for a node that is WAITING goes on waiting when that becomes
+    /// DISCONNECTED, for up to `expires_after`.
     delivery send(message_type message, const std::string& node_id, const send_options& how = {}) {
         check_started("send");
         check_node_id("send", node_id);

@@ -106,7 +106,8 @@ public:
     /// in one that is a copy of another node's message. The delivery ends in `taken` when the server has accepted
     /// it; until then it is sent again after each lost connection. Where it ends otherwise, a warning is logged, and whoever
     /// asked learns of it only where that was before the callback returned: then the task ends in `refused`. A second reply
-    /// goes to the server's `on_unclaimed_reply`.
+    /// goes to the server's `on_unclaimed_reply`. Doesn't wait for the network, but where there is a spool folder, with a large
+    /// reply, for the disk.
     basic_delivery<Message> reply(Message answer) const { return host_->reply(*run_, *message_, std::move(answer)); }
 
     /// Says that the callback is still at work. Needed only where `client_options::limits.renew_leases` is off: then the server
