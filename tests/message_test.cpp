@@ -107,6 +107,18 @@ TEST(message, dumps_binaries) {
     EXPECT_EQ(m.dump(), R"({"w":{"bytes":[1,255],"subtype":null}})");
 }
 
+TEST(message, an_overlay_message_with_class_and_module_has_a_destination) {
+    message m = {{"__type_message__", {{"module", "m"}, {"class", "OverlayMessage"}}}, {"dest_node_id", "b"}};
+    EXPECT_EQ(traits::class_name(m), "OverlayMessage");
+    EXPECT_EQ(traits::destination(m), "b");
+    m["__type_message__"].erase("module");
+    EXPECT_EQ(traits::destination(m), "") << "both must be there";
+    m["__type_message__"] = {{"module", "m"}, {"class", "SearchReply"}};
+    EXPECT_EQ(traits::destination(m), "");
+    m["__type_message__"] = {{"module", "m"}};
+    EXPECT_EQ(traits::class_name(m), "");
+}
+
 TEST(message, keeps_its_keys_sorted) {
     message m;
     m["b"] = 1;

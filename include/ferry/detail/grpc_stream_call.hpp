@@ -286,8 +286,9 @@ private:
     /// The first message.
     bool begin(const std::shared_ptr<basic_stream_call>& self, const researcher::TaskRequest& request) {
         if (!request.has_hello() || request.node().empty() || request.node().size() > frames::max_node_id_bytes) {
-            finish(wire::to_status(errc::protocol_error,
-                                   "a stream begins with a hello, and names its node by at most 1024 bytes"));
+            finish(
+                wire::to_status(errc::protocol_error, "a stream begins with a hello, and names its node by at most " +
+                                                          std::to_string(frames::max_node_id_bytes) + " bytes"));
             return false;
         }
         if (const auto wrong = fault_of(request); !wrong.empty()) {

@@ -28,6 +28,12 @@ inline constexpr std::size_t max_message_depth = 512;
 inline constexpr std::string_view type_key = "__type__";
 inline constexpr std::string_view pairs_tag = "ferry.map";
 
+template <class Writer>
+[[noreturn]] void nested_too_deeply() {
+    throw error(errc::encode_failed, std::string(Writer::format) + ": the message is nested deeper than " +
+                                         std::to_string(max_message_depth) + " levels");
+}
+
 /// The text that a value is; empty where it is something else.
 template <class T>
 std::string_view text_of(const T& value) {
@@ -63,10 +69,7 @@ public:
 
     void write(const Json& m, std::size_t depth = 0) {
         using kind = typename Json::value_t;
-        if (m.is_structured() && depth >= max_message_depth) {
-            throw error(errc::encode_failed,
-                        std::string(Writer::format) + ": the message is nested deeper than 512 levels");
-        }
+        if (m.is_structured() && depth >= max_message_depth) nested_too_deeply<Writer>();
         switch (m.type()) {
             case kind::null: out_.null(); break;
             case kind::boolean: out_.boolean(m.template get_ref<const bool&>()); break;
@@ -190,10 +193,7 @@ private:
     class deeper {
     public:
         explicit deeper(std::size_t& depth) : depth_(depth) {
-            if (depth_ >= max_message_depth) {
-                throw error(errc::encode_failed,
-                            std::string(Writer::format) + ": the message is nested deeper than 512 levels");
-            }
+            if (depth_ >= max_message_depth) nested_too_deeply<Writer>();
             ++depth_;
         }
         deeper(const deeper&) = delete;
