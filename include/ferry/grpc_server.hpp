@@ -27,6 +27,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -36,6 +37,7 @@
 #include <string>
 #include <tuple>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace ferry {
@@ -256,6 +258,11 @@ private:
             throw error(errc::invalid_argument,
                         "options.client_roots is empty: the server's identity policy looks at "
                         "nodes' certificates; name the PEM file of those that sign them");
+        }
+        if (std::same_as<Identity, token_identity> && std::holds_alternative<plain_text>(options.ssl)) {
+            core_->log().warn(
+                "options.ssl is plain_text, and nodes are known by their tokens: who sees a connection can read "
+                "them, and nodes of ferry don't send theirs");
         }
         int bound = 0;
         grpc::ServerBuilder builder;
