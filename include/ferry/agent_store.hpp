@@ -55,7 +55,7 @@ struct acquired_journal {
     store_status status;
     epoch owner = 0;
     std::vector<task_record> tasks;
-    std::vector<std::uint64_t> replies{};  ///< of a shared store: numbers of those that came last, the oldest first
+    std::vector<std::uint64_t> replies{};  ///< of a shared store: numbers of the last 40 or more, the oldest first
 };
 
 /// The nodes that ever were acquired, in any order.
@@ -202,7 +202,8 @@ concept leave = requires(S& s, void (*done)(store_status)) {
 /// on different tasks may, and may end in any order, and `done` may begin another. Any write with an epoch that is not the
 /// newest, or to a journal that was never acquired, ends in `ownership_lost` and changes nothing. A task has a content, or a
 /// `reply` alone that waits to be handled. An `update` may come without them, and keeps both; from one on that says `taken`,
-/// for good, the store may give the content up. Whoever holds a content may read it after the task is settled.
+/// for good, the store may give the content up. Whoever holds a content may read it after the task is settled. A node's id is at
+/// least 1 and at most 1024 bytes, of any value.
 template <class S>
 concept agent_store = policy_of<S, agent_store_tag> && provides::acquire<S> && provides::append<S> &&
     provides::update<S> && provides::settle<S>;
@@ -243,6 +244,8 @@ concept lasting_agent_store = agent_store<S> && provides::nodes<S>;
 /// task, and comes back to the server that has called, with id 0. A reply whose number the journal has had already is
 /// dropped; the task is settled all the same. Where a server is gone for good, another one gets its ends, with id 0. What
 /// was not acknowledged comes again by `ends(0)`.
+///
+/// To end, to acknowledge or to withdraw what isn't there, or no more, is `ok`.
 ///
 /// When a journal is acquired, its owner before is told `lost`, if it is another server. After an error, whoever called
 /// can't know whether the write has happened: it takes the journal for lost, and acquires it again.

@@ -41,8 +41,9 @@ concept next = requires(P& p, const failed_attempt& failed) {
 /// | `p.next(failed)` | the pause before the next delivery, or nothing where the task is given up |
 ///
 /// Called once a failure, on whichever thread runs the core, under its lock: it must not block, and two calls never
-/// overlap. One that throws gives the task up. A negative pause counts as none. A client copies it for each researcher, for
-/// its replies and its feedback.
+/// overlap. It should not throw: the task is given up then. A negative pause counts as none, and none is longer than 100 years.
+/// A client copies it for each researcher, for its replies and its feedback: what it knows is in the object, shared with no copy
+/// and no thread, and copies decide alike.
 ///
 /// The core asks only where there is something to decide: after a stream that broke, stood still, was superseded or whose
 /// source failed, where a poll came near its deadline, and where the node never showed that it has the task. What can't be

@@ -42,12 +42,13 @@ concept decode = requires(const S& s, const bytes& run) {
 /// | expression                    | meaning                                                                          |
 /// |-------------------------------|----------------------------------------------------------------------------------|
 /// | `S::message_type`             | what users send and receive; `message_traits` knows it                           |
-/// | `S::name`                     | the format's name, convertible to `std::string_view`                             |
+/// | `S::name`                     | its name, a `std::string_view` or what becomes one: printable ASCII, no blanks   |
 /// | `s.encode(std::move(m))`      | the message as a `payload`; large binaries stay where they are, kept alive by it |
 /// | `s.decode(run)`               | the message in exactly all of `run` (a `const bytes&`); binaries may be slices   |
 ///
 /// Both are const, may run on several threads at once and may take their time. They throw `error{encode_failed}`,
-/// `error{decode_failed}` or `error{too_large}`, and nothing else, with a text that says where the fault is.
+/// `error{decode_failed}` or `error{too_large}`, and nothing else, with a text that says where the fault is. A run that is empty, is
+/// cut off anywhere or goes on behind its message is refused: a format whose messages don't tell their end puts a length in front.
 template <class S>
 concept serializer = policy_of<S, serializer_tag> && message_type<typename S::message_type> && provides::name<S> &&
     provides::encode<S> && provides::decode<S>;
