@@ -2,7 +2,9 @@
 tasks of all sizes are on their way. In the end the books must balance:
 
   unended     a task that was accepted has ended in exactly one outcome
-  missing     all tasks were sent, and outcomes that are taken or replied, plus reported failures, are as many
+  failed      and well: it was taken or replied. Only a request that its node had done when it was killed may expire:
+              its reply went with the node
+  missing     all tasks were sent, and as many outcomes reported
   unrun       what was replied was begun by some life of its node
   lost        what was taken was begun by some life of its node
   unfinished  and finished
@@ -12,6 +14,8 @@ tasks of all sizes are on their way. In the end the books must balance:
   bytes       no task or reply has a wrong byte, or came to another node
   process     no process ended by itself, and all end well when told to
   late        all of it was over in time
+  untried     the faults have hit something: tasks were sent again, and told to be a later attempt; with very many
+              faults, some were in the middle of a large message
 
 A life is a node's process from its start to its end. What is tolerated by --tolerate is counted, and fails nothing.
 """
@@ -44,8 +48,10 @@ FAULTS = {
     "held": "a node's connections hold all bytes, and are then cut",
     "swallowed": "a node's connections swallow all bytes, and are then cut",
 }
-VIOLATIONS = ("unended", "missing", "unrun", "lost", "unfinished", "unreplied", "twice", "order", "bytes",
-              "process", "late")
+# For something to be sent again, and for a large message to be hit, for certain; with ten times as many tasks.
+ENOUGH_FAULTS, VERY_MANY_FAULTS = 30, 100
+VIOLATIONS = ("unended", "failed", "missing", "unrun", "lost", "unfinished", "unreplied", "twice", "order", "bytes",
+              "process", "late", "untried")
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy")
 
 
@@ -448,9 +454,11 @@ class Tally:
         self.finished_at_last = set()
         self.lives = 0
         self.later_attempts = 0
+        self.died_with_node = 0
         for node in run.nodes:
             self._read(node)
         self._balance()
+        self._check_faults()
 
     def _read(self, node):
         begun = {}  # life: tasks
@@ -484,13 +492,13 @@ class Tally:
             kinds = run.ended.get(task, [])
             if len(kinds) != 1:
                 add("unended", f"task {task} of {run.accepted[task]} ended {len(kinds)} times: {kinds}")
-            elif kinds[0] in ("taken", "replied") and not self.begun[task]:
+            elif kinds[0] not in ("taken", "replied"):
+                self._failed(task, kinds[0])
+            elif not self.begun[task]:
                 add("lost" if kinds[0] == "taken" else "unrun",
                     f"task {task} of {run.accepted[task]} was {kinds[0]}, and never begun")
             elif kinds[0] == "taken" and task not in self.finished:
                 add("unfinished", f"task {task} of {run.accepted[task]} was begun, and never finished")
-            elif kinds[0] not in ("taken", "replied") and task in self.finished_at_last:
-                add("unreplied", f"task {task} of {run.accepted[task]} was finished, and {kinds[0]}")
         wanted = run.options.tasks
         if len(run.accepted) != wanted:
             add("missing", f"{len(run.accepted)} of {wanted} tasks were accepted")
@@ -501,6 +509,25 @@ class Tally:
             add("missing", f"the server's own counts: {run.counts}")
         if sum(run.faults.values()) != run.options.faults:
             add("missing", f"{sum(run.faults.values())} of {run.options.faults} faults were done")
+
+    def _failed(self, task, kind):
+        name = f"task {task} of {self._run.accepted[task]}"
+        if task in self.finished_at_last:
+            self._violations.add("unreplied", f"{name} was finished, and {kind}")
+        elif task in self.finished and kind == "expired":
+            self.died_with_node += 1
+        else:
+            self._violations.add("failed", f"{name} ended as {kind}")
+
+    def _check_faults(self):
+        run, faults = self._run, sum(self._run.faults.values())
+        wanted = [("task was sent again", run.resends, ENOUGH_FAULTS),
+                  ("task was told to be a later attempt", self.later_attempts, ENOUGH_FAULTS)]
+        if run.options.big:
+            wanted.append(("fault was in the middle of a large message", run.faults_in_transfer, VERY_MANY_FAULTS))
+        for what, number, least in wanted:
+            if min(faults, run.options.tasks // 10) >= least and not number:
+                self._violations.add("untried", f"no {what}, with {faults} faults")
 
     def print(self):
         run, options = self._run, self._run.options
@@ -519,6 +546,7 @@ class Tally:
         row("tasks accepted", len(run.accepted), f"{options.big} of them of 50 MB; as many replies of 20 MB")
         for kind, number in sorted(outcomes.items()):
             row("  " + kind, number)
+        row("died with their node", self.died_with_node, "requests whose replies did")
         row("sent again", run.resends)
         row("begun again", again, f"of these, {self.later_attempts} were told to be a later attempt")
         row("violations", sum(map(len, self._violations.texts.values())))
