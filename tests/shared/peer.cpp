@@ -128,8 +128,11 @@ private:
     }
 
     void send(std::uint64_t number, const std::string& node, bool asks, std::size_t size) {
-        ferry::message message{
-            {"request_id", id_of(number)}, {"n", number}, {"asks", asks}, {"data", content_of(number, size)}};
+        ferry::message message{{"request_id", id_of(number)},
+                               {"n", number},
+                               {"asks", asks},
+                               {"size", size},
+                               {"data", content_of(number, size)}};
         if (asks) {
             auto made = server_.request(std::move(message), node, how_);
             made.on_reply([number](const ferry::reply& reply) {
@@ -193,10 +196,11 @@ std::unique_ptr<ferry::grpc_client> make_node(std::size_t index, const std::vect
         const auto& message = task.message();
         const auto number = message.at("n").get<std::uint64_t>();
         const auto data = message.at("data").get<ferry::bytes>();
-        if (data.view() != content_of(number, data.size()).view()) say("wrong", number);
+        const auto size = message.at("size").get<std::size_t>();
+        if (data.view() != content_of(number, size).view()) say("wrong", number);
         say("run", number, " " + id);
         if (message.at("asks").get<bool>())
-            task.reply({{"n", number}, {"size", data.size()}, {"data", reply_to(number, data.size())}});
+            task.reply({{"n", number}, {"size", size}, {"data", reply_to(number, size)}});
     });
 }
 
