@@ -9,16 +9,14 @@ PROGRAMS is the folder with the examples that were built. Exits with 0 where all
 import argparse
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import Redis, free_port
+from support import Redis, end_of, folder_of_run, free_port, mortal
 
 NODES = 4
 ROUNDS = 200
@@ -40,7 +38,7 @@ class Job:
 
     def start(self, program, log, *arguments):
         with open(self.folder / f"{log}.log", "ab") as out:
-            return subprocess.Popen([self.programs / program, *map(str, arguments)], stdout=out, stderr=out)
+            return subprocess.Popen(mortal(self.programs / program, *arguments), stdout=out, stderr=out)
 
     def researcher(self):
         store = ["--store", self.store, "--checkpoint", f"{self.folder}/model"] if self.store else []
@@ -58,6 +56,13 @@ class Job:
             if told := END.search(line):
                 self.end = told.groups()
 
+    def check_nodes(self):
+        """They end when the researcher says so, and well."""
+        for i, node in enumerate(self.nodes, 1):
+            if node.poll():
+                sys.exit(f"error: node-{i} ended by itself ({node.returncode}):\n" +
+                         end_of(self.folder / f"node-{i}.log"))
+
     def stop(self):
         for each in self.nodes:
             each.kill()
@@ -67,11 +72,17 @@ class Job:
 def run(job, kills, chance, deadline):
     """Kills the researcher so often: some seconds after it has told of a round, or at its start. Returns how often it was."""
     def wait(life, seconds):
-        try:
-            return life.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
+        until = time.monotonic() + seconds
+        while True:
+            job.check_nodes()
+            left = until - time.monotonic()
+            try:
+                return life.wait(max(0, min(left, 0.1)))
+            except subprocess.TimeoutExpired:
+                if left <= 0.1:
+                    return None
 
+    life = None
     try:
         killed = 0
         while True:
@@ -94,11 +105,14 @@ def run(job, kills, chance, deadline):
                 status = wait(life, max(0, deadline - time.monotonic()))
             job.read()
             if status == 0:
+                job.check_nodes()
                 return killed
-            life.kill()
             sys.exit(f"error: the researcher {'did not end in time' if status is None else f'failed ({status})'}:\n" +
-                     (job.folder / "researcher.log").read_text()[-2000:])
+                     end_of(job.folder / "researcher.log"))
     finally:
+        if life:
+            life.kill()
+            life.wait()
         job.stop()
 
 
@@ -111,9 +125,14 @@ def main():
     parser.add_argument("--redis", action="store_true")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.randrange(10**6)
+    with folder_of_run("ferry-restart.", seed) as folder:
+        compare(given, seed, folder)
+
+
+def compare(given, seed, folder):
     chance = random.Random(seed)
     deadline = time.monotonic() + SECONDS_LIMIT
-    folder, redis = Path(tempfile.mkdtemp(prefix="ferry-restart.")), None
+    redis = None
     try:
         for each in ("quiet", "killed"):
             (folder / each).mkdir(mode=0o700)
@@ -127,18 +146,18 @@ def main():
         store = f"redis:{redis.socket}" if redis else f"sqlite:{folder}/killed/journals"
         killed = Job(given.programs, given.data, folder / "killed", store)
         kills = run(killed, given.kills, chance, deadline)
-        log = (folder / "killed" / "researcher.log").read_text()
-        went_on = log.count("of the run before")
+        went_on = (folder / "killed" / "researcher.log").read_text().count("of the run before")
         if killed.rounds != quiet.rounds or len(quiet.rounds) != ROUNDS or killed.end != quiet.end:
             sys.exit(f"error: the results differ (--seed {seed}):\n{quiet.rounds}\n{quiet.end}\n{killed.rounds}\n{killed.end}")
         if kills < given.kills:
             sys.exit(f"error: the rounds were over after {kills} kills (--seed {seed}): too few rounds for the test")
+        if went_on < kills // 4:
+            sys.exit(f"error: only {went_on} of {kills} kills left tasks open for the next life (--seed {seed})")
         print(f"{ROUNDS} rounds with {NODES} nodes, the researcher killed {kills} times (seed {seed}), {went_on} times with "
               f"tasks open: loss and accuracy of each round and the end equal the undisturbed run's ({quiet.end[0]})")
     finally:
         if redis:
             redis.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 main()

@@ -13,6 +13,8 @@
 #include <ferry/grpc_client.hpp>
 #include <ferry/grpc_server.hpp>
 
+#include "../chaos/content.hpp"
+
 #include <sys/prctl.h>
 
 #include <chrono>
@@ -42,9 +44,7 @@ void say(const std::string& what, std::uint64_t number, const std::string& more 
 }
 
 /// Each tenth lies in a file, and takes several chunks.
-std::string content_of(std::uint64_t number) {
-    return std::string(number % 10 == 0 ? 9'000'000 : 100, static_cast<char>('a' + number % 26));
-}
+ferry::bytes content_of(std::uint64_t number) { return chaos::content(number, number % 10 == 0 ? 9'000'000 : 100); }
 
 void send_for_ever(server_type& server, std::uint64_t number) {
     if (!server.wait_for_nodes({"node-0", "node-1"}, 30s) && server.get_all_nodes().size() < 2)
@@ -52,8 +52,8 @@ void send_for_ever(server_type& server, std::uint64_t number) {
     std::deque<std::pair<std::uint64_t, server_type::delivery>> sent;
     for (;; ++number) {
         say("sending", number);
-        auto made = server.send({{"n", number}, {"data", ferry::bytes::own(content_of(number))}},
-                                "node-" + std::to_string(number % 2), {.keep_while_disconnected = true});
+        auto made = server.send({{"n", number}, {"data", content_of(number)}}, "node-" + std::to_string(number % 2),
+                                {.keep_while_disconnected = true});
         made.on_done(
             [number](const ferry::outcome& how) { say("ended", number, " " + std::string(to_string(how.kind))); });
         sent.emplace_back(number, std::move(made));
@@ -83,7 +83,7 @@ void run_tasks(const std::string& id, const std::string& port) {
     options.limits.reconnect = {5ms, 2, 50ms};
     ferry::grpc_client node(options, [](const ferry::task& task) {
         const auto number = task.message().at("n").get<std::uint64_t>();
-        if (task.message().at("data").get<ferry::bytes>().view() != content_of(number)) say("wrong", number);
+        if (task.message().at("data").get<ferry::bytes>().view() != content_of(number).view()) say("wrong", number);
         say("run", number, " " + std::to_string(task.attempt()));
     });
     node.start();

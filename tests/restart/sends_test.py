@@ -13,15 +13,13 @@ import argparse
 import collections
 import itertools
 import random
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import free_port, lines_of
+from support import end_of, folder_of_run, free_port, lines_of
 
 SECONDS_LIMIT = 200
 LEAST = 100  # tasks
@@ -34,10 +32,13 @@ def main():
     parser.add_argument("--seed", type=int)
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.randrange(10**6)
+    with folder_of_run("ferry-restart.", seed) as folder:
+        run(given, seed, folder)
+
+
+def run(given, seed, folder):
     chance = random.Random(seed)
     deadline = time.monotonic() + SECONDS_LIMIT
-    folder = Path(tempfile.mkdtemp(prefix="ferry-restart."))
-    folder.chmod(0o700)
     store, port = folder / "journals", free_port()
     processes = []
 
@@ -49,6 +50,23 @@ def main():
     def fail(why):
         sys.exit(f"error: {why} (--seed {seed})")
 
+    def check_nodes():
+        for i, node in enumerate(nodes):
+            if node.poll() is not None:
+                fail(f"node {i} ended by itself ({node.returncode}):\n" + end_of(folder / f"node-{i}.log"))
+
+    def end_within(server, seconds):
+        """How it ended, or None."""
+        until = time.monotonic() + seconds
+        while True:
+            check_nodes()
+            left = until - time.monotonic()
+            try:
+                return server.wait(max(0, min(left, 0.1)))
+            except subprocess.TimeoutExpired:
+                if left <= 0.1:
+                    return None
+
     try:
         nodes = [start(f"node-{i}", "node", f"node-{i}", port) for i in range(2)]
         sending, accepted, ended, opened = 0, {}, {}, []
@@ -57,15 +75,14 @@ def main():
             is_enough = len(accepted.keys() | ended.keys()) >= LEAST or time.monotonic() > deadline - SECONDS_LIMIT / 2
             last = life >= given.kills and is_enough
             server = start(f"server-{life}", "server", store, port, "-" if last else sending + 1)
-            try:
-                status = server.wait(max(0, deadline - time.monotonic()) if last else chance.uniform(0.02, 0.5))
-                if status != 0:
-                    fail(f"server {life} failed ({status}): " + (folder / f"server-{life}.log").read_text()[-500:])
-            except subprocess.TimeoutExpired:
-                if last:
-                    fail("the tasks did not come to an end in time")
+            status = end_within(server, deadline - time.monotonic() if last else chance.uniform(0.02, 0.5))
+            if status is None and last:
+                fail("the tasks did not come to an end in time")
+            if status is None:
                 server.kill()
                 server.wait()
+            elif status != 0:
+                fail(f"server {life} failed ({status}):\n" + end_of(folder / f"server-{life}.log"))
             for what, number, *more in lines_of(folder / f"server-{life}"):
                 number = int(number)
                 if what == "sending":
@@ -82,10 +99,9 @@ def main():
                     fail(f"server {life} said: {what} {number} {' '.join(more)}")
             if last:
                 break
+        check_nodes()
         runs = collections.defaultdict(list)
-        for i, node in enumerate(nodes):
-            if node.poll() is not None:
-                fail(f"node {i} ended by itself")
+        for i in range(len(nodes)):
             order = []
             for what, number, *more in lines_of(folder / f"node-{i}"):
                 if what != "run":
@@ -103,13 +119,14 @@ def main():
                 fail(f"{kind}: {sorted(numbers)}")
         if len(must_run) < LEAST:
             fail(f"only {len(must_run)} tasks were accepted: the machine is too slow for the test")
+        if max(opened) == 0:
+            fail("no server found a task open: they do not share the file, or nothing was on its way at a kill")
         print(f"{sending} tasks, {len(must_run)} of them known to be accepted, {len(runs)} run; the server killed {life} "
               f"times, with {max(opened)} tasks open at most; none lost, none run twice (seed {seed})")
     finally:
         for each in processes:
             each.kill()
             each.wait()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 main()
