@@ -70,7 +70,7 @@ class Node:
         self._work_queue.put(None)
         for thread in (self._poller, self._worker):
             if thread.ident:
-                thread.join(60)
+                thread.join(10)
         for channel in self._channels.values():
             channel.close()
 

@@ -1,8 +1,10 @@
 """ferry's node and a researcher of another make."""
 
+import collections
 import itertools
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -15,9 +17,11 @@ import zlib
 import grpc
 import numpy
 
+sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1]))
 import wire
 from connect_proxy import ConnectProxy, Relay
 from researcher import ACTIVE, DISCONNECTED, WAITING, Always, Researcher
+from support import mortal
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MB = 1_000_000
@@ -105,7 +109,8 @@ class Case(unittest.TestCase):
     def _close(self, node):
         code = node.close()
         result = self._outcome.result
-        if code or any(test is self for test, _ in result.failures + result.errors):
+        failed = [getattr(test, "test_case", test) for test, _ in result.failures + result.errors]  # also of a subtest
+        if code or any(test is self for test in failed):
             print("the node said:", *[json.dumps(e)[:500] for e in node.said[-40:]], sep="\n  ", file=sys.stderr)
         self.assertEqual(code, 0)
 
@@ -170,8 +175,8 @@ class Case(unittest.TestCase):
         with open(path, "wb") as file:
             file.write(wire.dumps(task))
         process = subprocess.Popen(
-            [sys.executable, "-B", os.path.join(HERE, "researcher.py"), "--key", self.certificate[0], "--cert",
-             self.certificate[1], "--task", path, "--stall", stall, "--after", str(after)],
+            mortal(sys.executable, "-B", os.path.join(HERE, "researcher.py"), "--key", self.certificate[0], "--cert",
+                   self.certificate[1], "--task", path, "--stall", stall, "--after", after),
             stdout=subprocess.PIPE, text=True)
 
         def kill():
@@ -485,12 +490,24 @@ class Statuses(Case):
         self.assert_works(researcher)
 
     def test_feedback_unimplemented(self):
+        """Each line is tried so often, and dropped with a warning, and keeps neither tasks back nor later lines."""
         researcher, node = self.pair()
-        researcher.on_feedback = Always(ends(grpc.StatusCode.UNIMPLEMENTED))
-        for _ in range(10):
-            node.order(log="to nobody")
-            self.ask(researcher, self.command("log", text="to nobody"))
-        self.assertEqual(researcher.logs, [])
+        tried = collections.Counter()
+
+        def refuse(request, context):
+            tried[request.log.msg] += 1
+            ends(grpc.StatusCode.UNIMPLEMENTED)(request, context)
+
+        researcher.on_feedback = Always(refuse)
+        for number in range(10):
+            node.order(log=f"of the node {number}")
+            self.ask(researcher, self.command("log", text=f"of a task {number}"))
+        node.wait(lambda: sum("feedback was dropped" in text for text in node.logs()) == 20, "a warning for each line")
+        self.assertEqual(sorted(tried.values()), [6] * 20)
+        researcher.on_feedback = collections.deque()
+        node.order(log="to somebody")
+        researcher.wait_log("to somebody")
+        self.assertEqual(len(researcher.logs), 1)
 
     def test_feedback_that_is_poison(self):
         """A line that the researcher can't stand, each time anew, does not keep the others back for ever."""
@@ -511,6 +528,7 @@ class Statuses(Case):
         researcher.on_feedback.append(hang)
         node.order(log="awaits an answer")
         researcher.wait(lambda: not researcher.on_feedback, "the feedback is there")
+        node.order(log="is told when that was answered")
         made = self.ask(researcher, self.command("make", bytes=20 * MB))
         self.assertEqual(made.message["payload"], pattern(20 * MB))
         self.assertEqual(researcher.logs, [])
@@ -745,8 +763,9 @@ class Connections(Case):
     def test_maximum_age_while_polls_are_open(self):
         researcher, node = self.pair(settings={"grpc.max_connection_age_ms": 500, "grpc.max_connection_age_grace_ms": 500})
         seen = researcher.nodes["node-1"]
-        asked = 0
+        asked, deadline = 0, time.monotonic() + researcher.PATIENCE
         while len(set(seen.peers)) < 4:
+            self.assertLess(time.monotonic(), deadline, "connections of no great age are not replaced")
             self.assert_works(researcher)
             asked += 1
         self.assertEqual(len({r.message["request_id"] for r in researcher.replies}), asked)

@@ -133,12 +133,13 @@ def cut(payload, kind, length=MAX_MESSAGE_BYTES_LENGTH):
 
 def payloads(chunks):
     """The payloads that a stream of chunks carries. A stream that ends early ends in EOFError."""
-    parts = []
+    parts, size = [], 0
     for chunk in chunks:
+        size = size if parts else chunk.size
         parts.append(chunk.bytes_)
-        if chunk.size < 1 or chunk.iteration != len(parts) or chunk.iteration > chunk.size:
-            raise ValueError(f"chunk {chunk.iteration} of {chunk.size} came as number {len(parts)}")
-        if chunk.size == chunk.iteration:
+        if size < 1 or chunk.size != size or chunk.iteration != len(parts) or chunk.iteration > size:
+            raise ValueError(f"chunk {chunk.iteration} of {chunk.size} came as number {len(parts)} of {size}")
+        if size == chunk.iteration:
             yield b"".join(parts)
             parts = []
     if parts:
