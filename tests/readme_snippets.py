@@ -1,4 +1,5 @@
-"""Checks that each marked code block of README.md is the marked region of the example it names; --write puts it there."""
+"""Checks that each code block in C++ of README.md is marked, and is the marked region of the example it names; --write puts
+it there."""
 
 import pathlib
 import re
@@ -20,7 +21,13 @@ def region(match):
     return f"<!-- from {match['file']}: {match['name']} -->\n```cpp\n{code}```\n"
 
 
-if not block.search(text):
+marked = {text.count("\n", 0, match.start("code")) for match in block.finditer(text)}
+for number, line in enumerate(text.splitlines(), 1):
+    if re.match(r" *(```|~~~) *(cpp|c\+\+|cc|cxx)\b", line, re.I) and number not in marked:
+        sys.exit(f"README.md:{number}: a code block without the line before it that says which example it is from")
+    if line.lstrip().startswith("<!-- from") and number + 1 not in marked:
+        sys.exit(f"README.md:{number}: a mark without a code block that follows")
+if not marked:
     sys.exit("README.md has no marked code block")
 expected = block.sub(region, text)
 if "--write" in sys.argv:

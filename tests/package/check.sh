@@ -47,13 +47,13 @@ refused() {
     says "$2"
 }
 
-# built_and_run NAME PROGRAMS...
+# built_and_run NAME PROGRAMS...: in "$work", for the files that they leave
 built_and_run() {
     local name=$1 program
     shift
     cmake --build "$work/$name" --parallel 1 >"$work/log" 2>&1 || failed "the consumer can't be built"
     for program in "$@"; do
-        timeout 100 "$work/$name/uses_$program" >"$work/log" 2>&1 || failed "uses_$program exits with $?"
+        (cd "$work" && timeout 100 "$work/$name/uses_$program") >"$work/log" 2>&1 || failed "uses_$program exits with $?"
         echo "$way: uses_$program: $(tail -n 1 "$work/log")"
     done
 }
