@@ -1,5 +1,5 @@
-"""Checks that each code block in C++ of README.md is marked, and is the marked region of the example it names; --write puts
-it there."""
+"""Checks that each code block in C++ of README.md is marked, and is the marked region of the example it names; --write
+puts it there."""
 
 import pathlib
 import re

@@ -24,7 +24,7 @@ for number, line in enumerate((root / "README.md").read_text(encoding="utf-8").s
         if not in_table:
             for pattern in patterns:
                 if fnmatch.filter(names, pattern):
-                    print(f"README.md:{number}: the head of a table that names the test {pattern} does not end in \"test\"")
+                    print(f"README.md:{number}: a table whose head does not end in \"test\" names {pattern}")
                     missing += 1
             continue
         if not patterns:

@@ -1,8 +1,9 @@
 """Runs a test under ThreadSanitizer and fails on races of ferry's own.
 
 ThreadSanitizer does not see how the packaged gRPC hands memory from one thread to another, so it reports accesses as races
-that gRPC has put in order. A report counts where both accesses are made by ferry's code or a test's, or one, and the other
-one's stack is lost: what ferry shares between threads is guarded by ferry's own mutexes, which ThreadSanitizer sees.
+that gRPC has put in order. A report counts where both accesses are made by ferry's code or a test's, or where one is and
+the other one's stack is lost: what ferry shares between threads is guarded by ferry's own mutexes, which ThreadSanitizer
+sees.
 """
 
 import os

@@ -53,7 +53,8 @@ built_and_run() {
     shift
     cmake --build "$work/$name" --parallel 1 >"$work/log" 2>&1 || failed "the consumer can't be built"
     for program in "$@"; do
-        (cd "$work" && timeout 100 "$work/$name/uses_$program") >"$work/log" 2>&1 || failed "uses_$program exits with $?"
+        (cd "$work" && timeout 100 "$work/$name/uses_$program") >"$work/log" 2>&1 ||
+            failed "uses_$program exits with $?"
         echo "$way: uses_$program: $(tail -n 1 "$work/log")"
     done
 }
