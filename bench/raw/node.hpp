@@ -35,7 +35,13 @@ inline std::shared_ptr<grpc::Channel> connect(int port, const std::string& cert)
     ferry::detail::keep_callback_queue<grpc::GenericStub>();  // calls that are over take the last channel with them
     grpc::ChannelArguments args;
     args.SetMaxReceiveMessageSize(100 << 20);
+    args.SetMaxSendMessageSize(100 << 20);
     args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);  // from here on as ferry has it
+    args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+    args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    args.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+    args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20'000);
     grpc::SslCredentialsOptions tls;
     tls.pem_root_certs = cert;
     return grpc::CreateCustomChannel("localhost:" + std::to_string(port),
@@ -73,7 +79,6 @@ public:
     /// Answers on the threads of `callbacks`, or where gRPC reads.
     node_stream(std::shared_ptr<grpc::Channel> channel, run upload, callback_pool* callbacks)
         : stub_(std::move(channel)), upload_(upload), callbacks_(callbacks) {
-        context_.set_wait_for_ready(true);
         stub_.PrepareBidiStreamingCall(&context_, get_task, {}, this);
         AddHold();
         StartRead(&in_);
@@ -83,22 +88,27 @@ public:
 private:
     void OnReadDone(bool ok) override {
         if (!ok) return RemoveHold();
-        const bool whole = chunks_.take(in_);
+        std::size_t bytes = 0;
+        chunks_.take(in_, [&] { bytes += came(); });
         in_.Clear();
-        if (whole && chunks_.head().total > 0) came();
+        if (!chunks_.good()) return context_.TryCancel();
+        if (bytes > 0) callbacks_ ? callbacks_->post([this, bytes] { answer(bytes); }) : answer(bytes);
         StartRead(&in_);
     }
-    void came() {
+    /// How many bytes answer it. An acknowledgement is a number of 8 bytes; one of no content is the server's answer to
+    /// a reply.
+    std::size_t came() {
+        if (chunks_.head().total == 0) return 0;
         const auto what = static_cast<then>(*chunks_.data());
         chunks_.release();
-        if (!chunks_.good()) return context_.TryCancel();
-        if (what == then::upload) return void(new upload_call(stub_, upload_));  // it deletes itself
-        callbacks_ ? callbacks_->post([this, what] { answer(what); }) : answer(what);
+        if (!chunks_.good()) return 0;
+        if (what == then::upload) new upload_call(stub_, upload_);  // it deletes itself
+        return what == then::upload ? 0 : what == then::reply ? reply_bytes : 8;
     }
-    void answer(then what) {
+    /// What came together is answered together, and so is what has to wait, as ferry's receipts are.
+    void answer(std::size_t bytes) {
         const std::lock_guard lock(mutex_);
-        // Acknowledgements are numbers of 8 bytes; those that wait go together, as receipts do.
-        waiting_.resize(waiting_.size() + (what == then::reply ? reply_bytes : 8));
+        waiting_.resize(waiting_.size() + bytes);
         write_next();
     }
     void write_next() {
@@ -142,7 +152,6 @@ public:
     node_poll(std::shared_ptr<grpc::GenericStub> stub, std::string request, bool again, poll_count* count,
               callback_pool* callbacks = nullptr)
         : stub_(std::move(stub)), request_(std::move(request)), again_(again), count_(count), callbacks_(callbacks) {
-        context_.set_wait_for_ready(true);
         if (callbacks_) context_.set_deadline(std::chrono::system_clock::now() + std::chrono::hours(1));
         stub_->PrepareBidiStreamingCall(&context_, get_task_unary, {}, this);
         const grpc::Slice all(request_);
@@ -155,9 +164,11 @@ public:
 private:
     void OnReadDone(bool ok) override {
         if (!ok) return;
-        if (again_ && chunks_.take(in_)) {
-            chunks_.release();
-            if (callbacks_) callbacks_->post([] {});
+        if (again_) {
+            chunks_.take(in_, [this] {
+                chunks_.release();
+                if (callbacks_) callbacks_->post([] {});
+            });
         }
         in_.Clear();
         StartRead(&in_);

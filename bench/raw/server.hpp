@@ -59,6 +59,9 @@ protected:
 /// What the streams and polls of all nodes have in common.
 class server_state : public watched {
 public:
+    explicit server_state(std::size_t bytes_of_chunks) : chunk_bytes(bytes_of_chunks) {}
+    const std::size_t chunk_bytes;
+
     using came_function = std::function<void(server_stream&, std::size_t bytes)>;
 
     /// What is done when a message of a node has come, by gRPC's threads.
@@ -94,15 +97,17 @@ public:
         StartRead(&in_);
     }
 
-    void send(run content) {
+    /// To several nodes with a checksum that they share.
+    void send(run content, std::shared_ptr<shared_checksum> shared = nullptr) {
         const std::lock_guard lock(mutex_);
-        waiting_.emplace_back(content);
+        waiting_.emplace_back(content, state_.chunk_bytes, std::move(shared));
         write_next();
     }
-    /// What a server of ferry's answers to a reply.
-    void send_answer() {
+    /// What a server of ferry's answers to a reply. The next message goes with it where there is one.
+    void send_answer(run and_next = {}) {
         const std::lock_guard lock(mutex_);
-        waiting_.emplace_back(run());
+        waiting_.emplace_back(run(), state_.chunk_bytes);
+        if (!and_next.empty()) waiting_.emplace_back(and_next, state_.chunk_bytes);
         write_next();
     }
 
@@ -112,9 +117,7 @@ public:
 private:
     void write_next() {
         if (writing_ || waiting_.empty()) return;
-        auto& first = waiting_.front();
-        first.next(out_);
-        if (first.done()) waiting_.pop_front();
+        raw::write_next(out_, waiting_);
         writing_ = true;
         StartWrite(&out_);
     }
@@ -185,15 +188,14 @@ public:
 private:
     void OnReadDone(bool ok) override {
         if (!ok) return Finish(grpc::Status::OK);
-        const bool whole = chunks_.take(in_);
-        in_.Clear();
-        if (whole) {
+        chunks_.take(in_, [this] {
             state_.change([&] {
                 ++state_.uploads;
                 state_.upload_good = state_.upload_good && chunks_.good();
             });
             chunks_.release();
-        }
+        });
+        in_.Clear();
         StartRead(&in_);
     }
     void OnDone() override { delete this; }
@@ -230,6 +232,13 @@ inline std::unique_ptr<grpc::Server> listen(grpc::Service& with, const std::stri
                                             int& port) {
     grpc::ServerBuilder builder;
     builder.SetMaxReceiveMessageSize(100 << 20);
+    builder.SetMaxSendMessageSize(100 << 20);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                               1000);  // these too as ferry has them
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     builder.RegisterService(&with);
     grpc::SslServerCredentialsOptions tls;
     tls.pem_key_cert_pairs.push_back({key, cert});

@@ -32,8 +32,9 @@ struct security {
 class server_side final : public bench::side {
 public:
     /// With `hands_over`, what follows a reply runs on threads of its own, as ferry's callbacks do, and not where gRPC reads.
-    explicit server_side(const security& with, bool hands_over = false)
+    explicit server_side(const security& with, bool hands_over = false, std::size_t chunk_bytes = usual_chunk_bytes)
         : callbacks_(hands_over ? new callback_pool : nullptr),  // until the process ends
+          state_(chunk_bytes),
           server_(listen(service_, with.key, with.cert, port_)) {
         if (!server_) throw std::runtime_error("raw: can't listen");
     }
@@ -77,7 +78,8 @@ private:
         int left = o.nodes;
         state_.on_message([&](server_stream&, std::size_t) { state_.change([&] { --left; }); });
         const auto began = bench::clock::now();
-        for (auto* each : state_.streams) each->send(content);
+        const auto sum = std::make_shared<shared_checksum>();
+        for (auto* each : state_.streams) each->send(content, sum);
         if (!state_.wait([&] { return left == 0; })) throw std::runtime_error("raw: no acknowledgement");
         return {.seconds = bench::seconds_since(began)};
     }
@@ -93,7 +95,8 @@ private:
         return {.seconds = bench::seconds_since(began)};
     }
 
-    /// To one node by a caller that waits for each reply, as `request(...).get()` does; to more from the replies' callbacks.
+    /// To one node by a caller that waits for each reply, as `request(...).get()` does; to more from the replies'
+    /// callbacks. The answer to a reply goes with the next request.
     answer requests(const order& o) {
         wait_for_streams(o.nodes);
         const auto content = message(o.bytes, then::reply);
@@ -102,32 +105,29 @@ private:
         const auto began = bench::clock::now();
         if (o.nodes == 1) {
             bool came = false;
-            state_.on_message([&](server_stream& from, std::size_t) {
-                from.send_answer();
-                state_.change([&] { came = true; });
-            });
+            state_.on_message([&](server_stream&, std::size_t) { state_.change([&] { came = true; }); });
             auto& to = *state_.streams.front();
             for (int i = 0; i < o.count; ++i) {
                 const auto sent = bench::clock::now();
-                to.send(content);
+                i == 0 ? to.send(content) : to.send_answer(content);
                 if (!state_.wait([&] { return std::exchange(came, false); })) throw std::runtime_error("raw: no reply");
                 times.push_back(bench::seconds_since(sent));
             }
+            to.send_answer();
         } else {
             int left = o.nodes;
             const auto reply_came = [&](server_stream& from) {
                 const auto now = bench::clock::now();
+                const auto took = std::chrono::duration<double>(now - from.sent).count();
                 const bool more = --from.open > 0;
+                from.sent = now;
+                from.send_answer(more ? content : raw::run());
                 state_.change([&] {
-                    times.push_back(std::chrono::duration<double>(now - from.sent).count());
+                    times.push_back(took);
                     return !more && --left == 0;  // the next order may change what is open as soon as nothing is left
                 });
-                if (!more) return;
-                from.sent = now;
-                from.send(content);
             };
             state_.on_message([&](server_stream& from, std::size_t) {
-                from.send_answer();
                 callbacks_ ? callbacks_->post([&] { reply_came(from); }) : reply_came(from);
             });
             for (auto* each : state_.streams) {

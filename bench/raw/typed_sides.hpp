@@ -68,7 +68,7 @@ private:
 
     private:
         void next() {
-            const auto part = content_.subspan(at_, std::min(chunk_bytes, content_.size() - at_));
+            const auto part = content_.subspan(at_, std::min(usual_chunk_bytes, content_.size() - at_));
             out_.set_bytes_(part.data(), part.size());
             out_.set_total(content_.size());
             out_.set_offset(at_);
