@@ -148,7 +148,15 @@ int main(int argc, char** argv) {
         return 2;
     }
     const auto node = ::fork();  // before gRPC has threads
+    if (node < 0) {
+        std::fprintf(stderr, "error: no fork\n");
+        return 2;
+    }
+    // Each keeps its own ends: a side that waits for one that is gone reads the end.
+    ::close(node == 0 ? port[1] : port[0]);
+    ::close(node == 0 ? result[0] : result[1]);
     if (node == 0) return run_node(folder, port[0], result[1]);
+    std::signal(SIGPIPE, SIG_IGN);
     const int status = run_server(folder, static_cast<std::uint64_t>(std::atoll(argv[2])) * mega, port[1], result[0]);
     if (status != 0) ::kill(node, SIGKILL);
     int of_node = 0;

@@ -4,9 +4,11 @@
 
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 
 #include <cstdint>
@@ -124,6 +126,8 @@ public:
         }
         ::close(both[1]);
         fd_ = both[0];
+        const timeval limit{.tv_sec = most_seconds, .tv_usec = 0};
+        ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     }
     process(const process&) = delete;
     process& operator=(const process&) = delete;
@@ -134,13 +138,15 @@ public:
     }
 
     void tell(const order& o) {
-        if (::write(fd_, &o, sizeof o) != static_cast<ssize_t>(sizeof o)) throw std::runtime_error("a side is gone");
+        if (::send(fd_, &o, sizeof o, MSG_NOSIGNAL) != static_cast<ssize_t>(sizeof o)) {
+            throw std::runtime_error("a side is gone");
+        }
     }
     answer hear() {
         answer a;
-        if (::recv(fd_, &a, sizeof a, MSG_WAITALL) != static_cast<ssize_t>(sizeof a)) {
-            throw std::runtime_error("a side died");
-        }
+        const auto came = ::recv(fd_, &a, sizeof a, MSG_WAITALL);
+        if (came < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) throw std::runtime_error("a side doesn't answer");
+        if (came != static_cast<ssize_t>(sizeof a)) throw std::runtime_error("a side died");
         if (!a.ok) throw std::runtime_error(a.problem);
         return a;
     }
@@ -150,6 +156,8 @@ public:
     }
 
 private:
+    static constexpr time_t most_seconds = 300;  // for one answer: more than a side waits for anything itself
+
     pid_t child_ = 0;
     int fd_ = -1;
 };
