@@ -92,9 +92,9 @@ std::unique_ptr<world> make_ferry(bool tls, bool polls, const order& start, size
                                    [=] { return std::make_unique<bench::ferry_node_side<>>(with, polls); }, start, of);
 }
 std::unique_ptr<world> make_raw(bool tls, bool polls, const order& start, sizes of = sizes::large,
-                                bool hands_over = false) {
+                                bool hands_over = false, std::size_t chunk_bytes = raw::usual_chunk_bytes) {
     const auto with = pem(tls);
-    return std::make_unique<world>([=] { return std::make_unique<raw::server_side>(with, hands_over); },
+    return std::make_unique<world>([=] { return std::make_unique<raw::server_side>(with, hands_over, chunk_bytes); },
                                    [=] { return std::make_unique<raw::node_side>(with, polls, hands_over); }, start,
                                    of);
 }
@@ -109,7 +109,7 @@ std::unique_ptr<world> make_typed(bool tls, bool checksums, const order& start) 
 struct series {
     std::vector<double> seconds, server_cpu, node_cpu, p50, p99;
     double server_peak_mb = 0, node_peak_mb = 0;
-    double first = 0;
+    std::vector<double> first;
 
     void run(world& in, const order& o) {
         in.server.ask({});
@@ -125,11 +125,11 @@ struct series {
         node_peak_mb = std::max(node_peak_mb, node.peak_mb);
     }
     /// The first one counts by itself: connections, threads and memory are made.
-    void warm_up(world& in, const order& o) { first = in.server.ask(o).seconds; }
+    void warm_up(world& in, const order& o) { first.push_back(in.server.ask(o).seconds); }
 
     void report(benchmark::State& state, const std::string& name) const {
         state.counters[name + "_s"] = bench::share_of(seconds, 0.5);
-        state.counters[name + "_first_s"] = first;
+        state.counters[name + "_first_s"] = bench::share_of(first, 0.5);
         state.counters[name + "_server_cpu_s"] = bench::share_of(server_cpu, 0.5);
         state.counters[name + "_node_cpu_s"] = bench::share_of(node_cpu, 0.5);
         state.counters[name + "_server_mb"] = server_peak_mb;
@@ -148,21 +148,26 @@ double median_ratio(const std::vector<double>& above, const std::vector<double>&
 
 using make_world = std::function<std::unique_ptr<world>()>;
 
-/// Each iteration is one run of each; who is first, and who comes after whom, changes. Empty where one fails. ferry comes first.
+/// Each iteration is one run of each; who is first, and who comes after whom, changes. So it does where the first
+/// transfer of processes is what counts: these are made `firsts` times. Empty where one fails. ferry comes first in
+/// what is returned.
 template <std::size_t N>
-std::array<series, N> run_in_turns(benchmark::State& state, const order& o, const make_world (&make)[N]) {
+std::array<series, N> run_in_turns(benchmark::State& state, const order& o, const make_world (&make)[N],
+                                   int firsts = 1) {
     std::array<series, N> out;
+    const auto in_turn = [](std::size_t turn, auto&& run) {
+        for (std::size_t i = 0; i < N; ++i) run((turn % 2 == 0 ? turn / 2 + i : turn / 2 + N - i) % N);
+    };
     try {
         std::unique_ptr<world> worlds[N];
-        for (std::size_t i = 0; i < N; ++i) worlds[i] = make[i]();
-        for (std::size_t i = 0; i < N; ++i) out[i].warm_up(*worlds[i], o);
+        for (std::size_t turn = 0; turn < static_cast<std::size_t>(firsts); ++turn) {
+            for (auto& each : worlds) each.reset();
+            for (std::size_t i = 0; i < N; ++i) worlds[i] = make[i]();
+            in_turn(turn, [&](std::size_t which) { out[which].warm_up(*worlds[which], o); });
+        }
         std::size_t turn = 0;
         for (auto _ : state) {
-            for (std::size_t i = 0; i < N; ++i) {
-                const auto which = (turn % 2 == 0 ? turn / 2 + i : turn / 2 + N - i) % N;
-                out[which].run(*worlds[which], o);
-            }
-            ++turn;
+            in_turn(turn++, [&](std::size_t which) { out[which].run(*worlds[which], o); });
             state.SetIterationTime(out[0].seconds.back());
         }
     } catch (const std::exception& e) {
@@ -179,15 +184,19 @@ void tell(benchmark::State& state, double ratio, double target) {
 
 // --- large messages ----------------------------------------------------------------------------------------------------
 
+/// How often the first transfer of new processes is measured.
+int firsts() { return scaled(4, 2, 1); }
+
 void BM_down(benchmark::State& state, bool tls, std::uint64_t bytes, int nodes, double target) {
     const order o{what::download, bytes, 0, nodes};
     const order start{.nodes = nodes};
     const auto [ferry, other] = run_in_turns(
-        state, o, {[&] { return make_ferry(tls, false, start); }, [&] { return make_raw(tls, false, start); }});
+        state, o, {[&] { return make_ferry(tls, false, start); }, [&] { return make_raw(tls, false, start); }},
+        nodes == 1 && target > 0 ? firsts() : 1);
     if (ferry.seconds.empty()) return;
     const auto mb = static_cast<double>(bytes) / mib;
     tell(state, median_ratio(other.seconds, ferry.seconds), target);
-    state.counters["first_ratio"] = other.first / ferry.first;
+    state.counters["first_ratio"] = median_ratio(other.first, ferry.first);
     state.counters["mb_each"] = mb;
     state.counters["nodes"] = nodes;
     ferry.report(state, "ferry");
@@ -200,23 +209,25 @@ void BM_up(benchmark::State& state, bool tls, std::uint64_t bytes, double target
     const order o{what::upload, bytes, 0, 1};
     const order start{.bytes = bytes, .nodes = 1};
     const auto [ferry, other] = run_in_turns(
-        state, o, {[&] { return make_ferry(tls, false, start); }, [&] { return make_raw(tls, false, start); }});
+        state, o, {[&] { return make_ferry(tls, false, start); }, [&] { return make_raw(tls, false, start); }},
+        firsts());
     if (ferry.seconds.empty()) return;
     tell(state, median_ratio(other.seconds, ferry.seconds), target);
-    state.counters["first_ratio"] = other.first / ferry.first;
+    state.counters["first_ratio"] = median_ratio(other.first, ferry.first);
     ferry.report(state, "ferry");
     other.report(state, "raw");
 }
 
-/// What the chunk size does. The opponent has the usual one.
+/// What the chunk size does, to both.
 template <std::uint32_t Bytes>
 void BM_chunk_size(benchmark::State& state, std::uint64_t bytes) {
     using server = ferry::basic_grpc_server<ferry::max_message_bytes_length<Bytes>>;
     const order o{what::download, bytes, 0, 1};
     const order start{.nodes = 1};
-    const auto [ferry, other] = run_in_turns(
-        state, o,
-        {[&] { return make_ferry<server>(false, false, start); }, [&] { return make_raw(false, false, start); }});
+    const auto [ferry, other] =
+        run_in_turns(state, o,
+                     {[&] { return make_ferry<server>(false, false, start); },
+                      [&] { return make_raw(false, false, start, sizes::large, false, Bytes); }});
     if (ferry.seconds.empty()) return;
     tell(state, median_ratio(other.seconds, ferry.seconds), 0);
     state.counters["mb"] = static_cast<double>(bytes) / mib;
@@ -244,43 +255,36 @@ void BM_cpu(benchmark::State& state, bool tls, std::uint64_t bytes, double targe
 
 // --- small messages ----------------------------------------------------------------------------------------------------
 
-template <std::size_t N>
-void report_small(benchmark::State& state, const order& o, const std::array<series, N>& all, double target) {
-    if (all[0].seconds.empty()) return;
+void report_small(benchmark::State& state, const order& o, const std::array<series, 3>& all, double target) {
+    const auto& [ferry, other, handed_over] = all;
+    if (ferry.seconds.empty()) return;
     const double messages = static_cast<double>(o.count) * o.nodes;
-    const auto &ferry = all[0], &other = all[1];
     tell(state, median_ratio(other.seconds, ferry.seconds), target);
     ferry.report(state, "ferry");
     other.report(state, "raw");
     state.counters["ferry_per_second"] = messages / bench::share_of(ferry.seconds, 0.5);
     state.counters["raw_per_second"] = messages / bench::share_of(other.seconds, 0.5);
-    if constexpr (N == 3) {
-        state.counters["ratio_of_handed_over"] = median_ratio(other.seconds, all[2].seconds);
-        state.counters["handed_over_per_second"] = messages / bench::share_of(all[2].seconds, 0.5);
-    }
+    state.counters["ratio_of_handed_over"] = median_ratio(other.seconds, handed_over.seconds);
+    state.counters["handed_over_per_second"] = messages / bench::share_of(handed_over.seconds, 0.5);
 }
 
-/// With `callbacks`, also beside gRPC by hand whose callbacks run on threads of their own, as ferry's do.
-void small_messages(benchmark::State& state, bool polls, bool callbacks, const order& o, double target) {
+/// Also beside gRPC by hand whose callbacks run on threads of their own, as ferry's do.
+void small_messages(benchmark::State& state, bool polls, const order& o, double target) {
     const order start{.nodes = o.nodes, .window = o.window};
     const make_world ferry = [&] { return make_ferry(false, polls, start, sizes::small); },
                      by_hand = [&] { return make_raw(false, polls, start, sizes::small); },
                      handed_over = [&] { return make_raw(false, polls, start, sizes::small, true); };
-    if (callbacks) {
-        report_small(state, o, run_in_turns(state, o, {ferry, by_hand, handed_over}), target);
-    } else {
-        report_small(state, o, run_in_turns(state, o, {ferry, by_hand}), target);
-    }
+    report_small(state, o, run_in_turns(state, o, {ferry, by_hand, handed_over}), target);
 }
 
 void BM_requests(benchmark::State& state, int nodes, int count, double target) {
-    small_messages(state, false, nodes > 1, {what::requests, 1024, count, nodes}, target);
+    small_messages(state, false, {what::requests, 1024, count, nodes}, target);
 }
 void BM_sends(benchmark::State& state, int nodes, int count, double target) {
-    small_messages(state, false, nodes > 1, {what::sends, 1024, count, nodes, 256}, target);
+    small_messages(state, false, {what::sends, 1024, count, nodes, 256}, target);
 }
 void BM_polls(benchmark::State& state, int nodes, int count, double target) {
-    small_messages(state, true, true, {what::sends, 1024, count, nodes}, target);
+    small_messages(state, true, {what::sends, 1024, count, nodes}, target);
 }
 
 // --- nodes that wait ---------------------------------------------------------------------------------------------------
@@ -294,7 +298,7 @@ struct idle_result {
 idle_result run_idle(bool ferry, int nodes, int connections) {
     world w(
         [ferry]() -> std::unique_ptr<bench::side> {
-            if (ferry) return std::make_unique<bench::ferry_server_side<>>(files(false));
+            if (ferry) return std::make_unique<bench::ferry_server_side<>>(files(false), true);
             return std::make_unique<raw::server_side>(pem(false));
         },
         [] { return std::make_unique<raw::node_side>(pem(false), true); }, {});
@@ -312,9 +316,11 @@ idle_result run_idle(bool ferry, int nodes, int connections) {
 void BM_idle(benchmark::State& state, int nodes, int connections, double target) {
     std::vector<double> kb[2], seconds[2];
     int threads[2] = {};
+    bool ferry_first = false;
     try {
         for (auto _ : state) {
-            for (const bool ferry : {true, false}) {
+            ferry_first = !ferry_first;
+            for (const bool ferry : {ferry_first, !ferry_first}) {
                 const auto result = run_idle(ferry, nodes, connections);
                 kb[ferry].push_back(result.kb_a_node);
                 seconds[ferry].push_back(result.seconds);
@@ -407,6 +413,7 @@ int main(int argc, char** argv) {
     how_much = size == "smoke" ? scale::smoke : size == "quick" ? scale::quick : scale::full;
     keeps_memory = memory != "default";
     add_all();
+    benchmark::AddCustomContext("scale", size.empty() ? "full" : size);
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
     benchmark::RunSpecifiedBenchmarks();

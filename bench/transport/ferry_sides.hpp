@@ -8,9 +8,11 @@
 #include <ferry/grpc_client.hpp>
 #include <ferry/grpc_server.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -28,12 +30,20 @@ struct files {
     std::string key, cert;
 };
 
+/// As many as gRPC by hand has, at either side, where its callbacks run on threads of their own.
+inline constexpr std::size_t callback_threads = 2;
+
 inline std::string name_of_node(int i) { return "node-" + std::to_string(i); }
 
 template <class Server = ferry::grpc_server>
 class ferry_server_side final : public side {
 public:
-    explicit ferry_server_side(const files& with) : server_(options(with)) { server_.start(); }
+    /// With `default_threads` callbacks run on as many threads as a server has by itself, else on as many as gRPC by
+    /// hand has.
+    explicit ferry_server_side(const files& with, bool default_threads = false)
+        : server_(options(with, default_threads)) {
+        server_.start();
+    }
 
     answer run(const order& o) override {
         answer a;
@@ -43,7 +53,7 @@ public:
             case what::download: return download(o);
             case what::upload: return upload(o);
             case what::requests: return o.nodes == 1 ? requests(o) : many_requests(o);
-            case what::sends: return sends(o);
+            case what::sends: return o.nodes == 1 || o.window == 0 ? sends(o) : many_sends(o);
             case what::idle: wait_for(o.count); break;
             case what::to_all: return to_all(o);
             default: throw std::runtime_error("ferry: no such order for a server");
@@ -52,8 +62,9 @@ public:
     }
 
 private:
-    static ferry::server_options options(const files& with) {
+    static ferry::server_options options(const files& with, bool default_threads) {
         ferry::server_options out;
+        if (!default_threads) out.callback_pool = ferry::thread_pool{callback_threads};
         out.port = 0;
         out.wait_for_first_node = false;
         if (with.key.empty()) {
@@ -154,7 +165,7 @@ private:
         return a;
     }
 
-    /// One caller, who waits for the oldest where the window is full.
+    /// One caller, who waits for the oldest where the window is full. Without a window, all at once.
     answer sends(const order& o) {
         wait_for(o.nodes);
         const auto message = small(o, "take");
@@ -175,6 +186,42 @@ private:
         for (auto& each : open) {
             for (auto& delivery : each) expect_taken(delivery.wait());
         }
+        return {.seconds = seconds_since(began)};
+    }
+
+    /// To each node the next one from the callback of one that has arrived: no node waits for others.
+    answer many_sends(const order& o) {
+        wait_for(o.nodes);
+        const auto message = small(o, "take");
+        struct progress {
+            progress(std::string of, int to_send, int to_arrive)
+                : name(std::move(of)), unsent(to_send), unarrived(to_arrive) {}
+            const std::string name;
+            std::atomic<int> unsent, unarrived;
+        };
+        std::deque<progress> all;
+        std::mutex mutex;
+        std::condition_variable changed;
+        int left = o.nodes;
+        std::atomic<bool> good = true;
+        std::function<void(progress&)> next = [&](progress& to) {
+            server_.send(message, to.name).on_done([&](const ferry::outcome& how) {
+                if (how.kind != ferry::outcome_kind::taken) good = false;
+                if (to.unsent-- > 0) next(to);
+                if (--to.unarrived > 0) return;
+                const std::lock_guard lock(mutex);
+                if (--left == 0) changed.notify_all();
+            });
+        };
+        const int window = std::min(o.window, o.count);
+        for (int i = 0; i < o.nodes; ++i) all.emplace_back(name_of_node(i), o.count - window, o.count);
+        const auto began = clock::now();
+        for (auto& each : all) {
+            for (int i = 0; i < window; ++i) next(each);
+        }
+        std::unique_lock lock(mutex);
+        if (!changed.wait_for(lock, std::chrono::seconds(120), [&] { return left == 0; }) || !good)
+            throw std::runtime_error("ferry: a send failed");
         return {.seconds = seconds_since(began)};
     }
 
@@ -204,7 +251,7 @@ public:
             options.researchers = {{"localhost", static_cast<std::uint16_t>(o.port), ferry::plain_text{}}};
             if (!with_.cert.empty()) options.researchers[0].trust = ferry::pinned_certificate{with_.cert};
             options.limits.streams = !polls_;
-            if (o.nodes > 1) options.callback_pool = callbacks_;
+            options.callback_pool = callbacks_;
             if (o.window > 0) options.limits.max_waiting_tasks = static_cast<std::size_t>(o.window);
             nodes_.push_back(std::make_unique<Client>(options, [this](const ferry::task& task) { take(task); }));
             nodes_.back()->start();
@@ -223,7 +270,7 @@ private:
     const files with_;
     const bool polls_;
     ferry::bytes tensor_;
-    ferry::thread_pool callbacks_{2};  // as gRPC by hand has: its threads are shared by all nodes of a process
+    ferry::thread_pool callbacks_{callback_threads};  // shared by all nodes of a process
     std::vector<std::unique_ptr<Client>> nodes_;
 };
 
