@@ -5,7 +5,8 @@
 #   bash bench/run.sh [--quick] [--json FILE] [--plots FOLDER]
 #
 # --quick takes smaller messages and fewer runs. --json writes the table there as well, --plots the README's pictures (SVG);
-# without it they are in build/bench/bench/plots. Other programs should rest meanwhile.
+# without it they are in build/bench/bench/plots. Other programs should rest meanwhile. Fails where something that has a
+# target was not measured.
 set -euo pipefail
 
 usage() {
@@ -13,7 +14,7 @@ usage() {
     exit 2
 }
 scale=full
-table=()
+table=(--all)
 plots=build/bench/bench/plots
 while [[ $# -gt 0 ]]; do
     case $1 in
@@ -72,6 +73,8 @@ for name in chunk_bench queue_bench store_bench serializer_bench; do
     run "$name" "${often[@]}" --benchmark_enable_random_interleaving=true
 done
 echo
-/usr/bin/python3 -B bench/table.py "$results" "${table[@]}"
+status=0
+/usr/bin/python3 -B bench/table.py "$results" "${table[@]}" || status=$?
 echo
 /usr/bin/python3 -B bench/plots.py "$results" "$plots"
+exit "$status"
