@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -48,6 +49,16 @@ struct doubles_for_ever {
     pause next(const failed_attempt& failed) const {
         const double most = std::ldexp(1.0, 62);
         return milliseconds(static_cast<milliseconds::rep>(std::min(std::ldexp(100.0, failed.attempts), most)));
+    }
+};
+
+/// The growth is bounded where all its bits have gone.
+struct shifts_its_pauses_out {
+    using policy_category = ferry::retry_tag;
+    static constexpr auto fails_in = "a_pause_can_be_waited_for";
+
+    pause next(const failed_attempt& failed) const {
+        return milliseconds(static_cast<milliseconds::rep>(std::uint64_t{100} << std::min(failed.attempts, 62)));
     }
 };
 
@@ -97,6 +108,7 @@ INSTANTIATE_TYPED_TEST_SUITE_P(throws_at_the_last_number, retry_policy_suite, th
 INSTANTIATE_TYPED_TEST_SUITE_P(throws_for_what_it_does_not_know, retry_policy_suite, throws_for_what_it_does_not_know,
                                meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(doubles_for_ever, retry_policy_suite, doubles_for_ever, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(shifts_its_pauses_out, retry_policy_suite, shifts_its_pauses_out, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(shares_its_count_with_copies, retry_policy_suite, shares_its_count_with_copies,
                                meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(begins_anew_when_copied, retry_policy_suite, begins_anew_when_copied, meant_for);

@@ -5,6 +5,8 @@
 //     INSTANTIATE_TYPED_TEST_SUITE_P(patient, retry_policy_suite, patient_retry);
 //     }
 //
+// Include only what you instantiate: GoogleTest fails a suite that is there and never instantiated.
+//
 // It doesn't ask that a policy ever gives up, nor for any particular pause: those are the policy's business.
 #pragma once
 
@@ -20,6 +22,7 @@
 #include <exception>
 #include <latch>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -43,27 +46,12 @@ protected:
         using age = std::chrono::steady_clock::duration;
         using namespace std::chrono_literals;
         std::vector<failed_attempt> out;
-        for (const int attempts : {1,
-                                   2,
-                                   3,
-                                   4,
-                                   5,
-                                   6,
-                                   7,
-                                   10,
-                                   31,
-                                   32,
-                                   33,
-                                   63,
-                                   64,
-                                   65,
-                                   100,
-                                   1000,
-                                   1024,
-                                   1100,
-                                   1'000'000,
-                                   std::numeric_limits<int>::max() - 1,
-                                   std::numeric_limits<int>::max()}) {
+        std::vector<int> numbers(100);
+        std::iota(numbers.begin(), numbers.end(), 1);  // each bit that grows out of a pause is seen
+        constexpr int last = std::numeric_limits<int>::max();
+        numbers.insert(numbers.end(),
+                       {127, 128, 129, 255, 256, 257, 1000, 1023, 1024, 1025, 1100, 1'000'000, last - 1, last});
+        for (const int attempts : numbers) {
             for (const age since : {age(0), age(1), age(1ms), age(1s), age(299s), age(300s), age(301s), age(24h),
                                     age(24h * 365 * 10), age::max() - age(1), age::max()}) {
                 for (int code = 0; code <= static_cast<int>(errc::deadline_exceeded); ++code) {
