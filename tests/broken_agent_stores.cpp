@@ -26,6 +26,7 @@ namespace {
 using ferry::acquired_journal;
 using ferry::epoch;
 using ferry::errc;
+using ferry::known_nodes;
 using ferry::store_status;
 using ferry::task_record;
 using acquired = std::function<void(acquired_journal)>;
@@ -72,6 +73,13 @@ public:
             const std::lock_guard lock(mutex_);
             newest_[node] = journal.owner;
         });
+    }
+    /// Those that were acquired.
+    std::vector<std::string> nodes() {
+        const std::lock_guard lock(mutex_);
+        std::vector<std::string> out;
+        for (const auto& [node, owner] : newest_) out.push_back(node);
+        return out;
     }
 
 protected:
@@ -247,6 +255,32 @@ struct loses_the_end_of_large_contents : sound_store {
     }
 };
 
+/// What is to be sent in place of the content is none of it.
+struct sends_other_contents : sound_store {
+    static constexpr auto fails_in = "content_comes_back_byte_by_byte";
+
+    void append(const std::string& node, epoch owner, const task_record& task, written done) override {
+        sound_store::append(node, owner, task, [&](store_status status) {
+            if (status.code == errc::ok) {
+                status.content = std::make_shared<const ferry::payload>(ferry::bytes::copy("rubbish"));
+            }
+            done(std::move(status));
+        });
+    }
+};
+
+/// Where a reply waits alone, there is nothing to be sent.
+struct sends_what_has_no_content : sound_store {
+    static constexpr auto fails_in = "a_reply_comes_back_with_its_task";
+
+    void append(const std::string& node, epoch owner, const task_record& task, written done) override {
+        sound_store::append(node, owner, task, [&](store_status status) {
+            if (!task.content) status.content = task.reply;
+            done(std::move(status));
+        });
+    }
+};
+
 /// Contents come as sources, which are at an end when their task is settled.
 class lets_contents_go : public sound_store {
 public:
@@ -254,12 +288,8 @@ public:
 
     void acquire(const std::string& node, acquired done) override {
         acquire_and(node, done, [&](acquired_journal& journal) {
-            const std::lock_guard lock(mutex_);
             for (auto& task : journal.tasks) {
-                if (!task.content) continue;
-                auto& open = open_[{node, task.order}];
-                if (!open) open = std::make_shared<std::atomic<bool>>(true);
-                task.content = std::make_shared<const ferry::payload>(std::make_shared<source>(task.content, open));
+                if (task.content) task.content = until_settled(node, task);
             }
         });
     }
@@ -269,6 +299,15 @@ public:
             if (const auto open = open_[{node, order}]) *open = false;
         }
         sound_store::settle(node, owner, order, std::move(done));
+    }
+
+protected:
+    /// The content, until the task is settled.
+    std::shared_ptr<const ferry::payload> until_settled(const std::string& node, const task_record& task) {
+        const std::lock_guard lock(mutex_);
+        auto& open = open_[{node, task.order}];
+        if (!open) open = std::make_shared<std::atomic<bool>>(true);
+        return std::make_shared<const ferry::payload>(std::make_shared<source>(task.content, open));
     }
 
 private:
@@ -287,6 +326,17 @@ private:
 
     std::mutex mutex_;
     std::map<std::pair<std::string, std::uint64_t>, std::shared_ptr<std::atomic<bool>>> open_;
+};
+
+/// Those to be sent, too, though not those that an acquire brings.
+struct lets_go_what_it_gives_to_send : lets_contents_go {
+    void acquire(const std::string& node, acquired done) override { sound_store::acquire(node, std::move(done)); }
+    void append(const std::string& node, epoch owner, const task_record& task, written done) override {
+        sound_store::append(node, owner, task, [&](store_status status) {
+            if (status.code == errc::ok && task.content) status.content = until_settled(node, task);
+            done(std::move(status));
+        });
+    }
 };
 
 /// Ten comes before nine.
@@ -324,6 +374,51 @@ struct forgets_replies : sound_store {
             for (auto& task : journal.tasks) task.reply.reset();
         });
     }
+};
+
+/// An update without a reply says that there is none.
+class wipes_replies : public sound_store {
+public:
+    static constexpr auto fails_in = "a_reply_comes_back_with_its_task";
+
+    void acquire(const std::string& node, acquired done) override {
+        acquire_and(node, done, [&](acquired_journal& journal) {
+            const std::lock_guard lock(mutex_);
+            for (auto& task : journal.tasks) {
+                if (wiped_.contains({node, task.order})) task.reply.reset();
+            }
+        });
+    }
+    void update(const std::string& node, epoch owner, const task_record& task, written done) override {
+        {
+            const std::lock_guard lock(mutex_);
+            wiped_.erase({node, task.order});
+            if (!task.reply) wiped_.insert({node, task.order});
+        }
+        sound_store::update(node, owner, task, std::move(done));
+    }
+
+private:
+    std::mutex mutex_;
+    std::set<std::pair<std::string, std::uint64_t>> wiped_;
+};
+
+class keeps_the_first_reply : public sound_store {
+public:
+    static constexpr auto fails_in = "a_reply_comes_back_with_its_task";
+
+    void update(const std::string& node, epoch owner, const task_record& task, written done) override {
+        auto cut = task;
+        {
+            const std::lock_guard lock(mutex_);
+            if (task.reply && !replied_.insert({node, task.order}).second) cut.reply.reset();
+        }
+        sound_store::update(node, owner, cut, std::move(done));
+    }
+
+private:
+    std::mutex mutex_;
+    std::set<std::pair<std::string, std::uint64_t>> replied_;
 };
 
 struct settles_nothing : sound_store {
@@ -378,7 +473,7 @@ struct mixes_up_nodes : sound_store {
     }
 };
 
-struct cuts_node_ids_short : mixes_up_nodes<1024> {};
+struct cuts_node_ids_short : mixes_up_nodes<1000> {};
 struct cuts_node_ids_at_a_zero : mixes_up_nodes<std::string::npos> {};
 
 /// Holds at most so many tasks, and drops the others without a word.
@@ -688,6 +783,50 @@ private:
     std::set<std::pair<std::string, std::uint64_t>> settled_;
 };
 
+/// One that knows its nodes.
+class sound_lasting_store : public sound_durable_store {
+public:
+    explicit sound_lasting_store(with_owners& journals) : sound_durable_store(journals), all_(&journals) {}
+
+    void nodes(const std::function<void(known_nodes)>& done) { done({{}, all_->nodes()}); }
+
+private:
+    with_owners* all_;
+};
+
+/// Each object knows those that it has acquired itself.
+struct forgets_its_nodes : sound_lasting_store {
+    static constexpr auto fails_in = "its_nodes_are_there_again";
+    using sound_lasting_store::sound_lasting_store;
+
+    void nodes(const std::function<void(known_nodes)>& done) {
+        known_nodes out;
+        for (const auto& [node, owner] : given_) out.ids.push_back(node);
+        done(std::move(out));
+    }
+};
+
+struct knows_a_node_twice : sound_lasting_store {
+    static constexpr auto fails_in = "its_nodes_are_there_again";
+    using sound_lasting_store::sound_lasting_store;
+
+    void nodes(const std::function<void(known_nodes)>& done) {
+        sound_lasting_store::nodes([&](known_nodes all) {
+            if (!all.ids.empty()) all.ids.push_back(all.ids.front());
+            done(std::move(all));
+        });
+    }
+};
+
+struct tells_its_nodes_twice : sound_lasting_store {
+    static constexpr auto fails_in = "its_nodes_are_there_again";
+    using sound_lasting_store::sound_lasting_store;
+
+    void nodes(const std::function<void(known_nodes)>& done) {
+        for (int times = 0; times < 2; ++times) sound_lasting_store::nodes(done);
+    }
+};
+
 }  // namespace
 
 namespace ferry::conformance {
@@ -695,7 +834,7 @@ namespace ferry::conformance {
 template <class Store>
     requires std::derived_from<Store, sound_durable_store>
 struct model_of<Store> {
-    sound_store journals;
+    with_owners journals;
     Store make() { return Store(journals); }
 };
 
@@ -729,6 +868,10 @@ INSTANTIATE_TYPED_TEST_SUITE_P(cuts_request_ids_at_a_zero, agent_store_suite, cu
 INSTANTIATE_TYPED_TEST_SUITE_P(loses_the_end_of_large_contents, agent_store_suite, loses_the_end_of_large_contents,
                                meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(lets_contents_go, agent_store_suite, lets_contents_go, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(sends_other_contents, agent_store_suite, sends_other_contents, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(sends_what_has_no_content, agent_store_suite, sends_what_has_no_content, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(lets_go_what_it_gives_to_send, agent_store_suite, lets_go_what_it_gives_to_send,
+                               meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(sorts_orders_as_text, agent_store_suite, sorts_orders_as_text, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(updates_nothing, agent_store_suite, updates_nothing, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(updates_everything, agent_store_suite, updates_everything, meant_for);
@@ -752,6 +895,8 @@ INSTANTIATE_TYPED_TEST_SUITE_P(forgets_what_is_urgent, agent_store_suite, forget
 INSTANTIATE_TYPED_TEST_SUITE_P(only_says_that_it_completes_inline, agent_store_suite,
                                only_says_that_it_completes_inline, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(forgets_replies, agent_store_suite, forgets_replies, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(wipes_replies, agent_store_suite, wipes_replies, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(keeps_the_first_reply, agent_store_suite, keeps_the_first_reply, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(forgets_when_closed, durable_agent_store_suite, forgets_when_closed, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(sound_durable_store, durable_agent_store_suite, sound_durable_store, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(counts_owners_anew, durable_agent_store_suite, counts_owners_anew, meant_for);
@@ -759,5 +904,9 @@ INSTANTIATE_TYPED_TEST_SUITE_P(forgets_who_was_owner, durable_agent_store_suite,
 INSTANTIATE_TYPED_TEST_SUITE_P(forgets_how_long_a_reply_is_awaited, durable_agent_store_suite,
                                forgets_how_long_a_reply_is_awaited, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(settles_in_memory, durable_agent_store_suite, settles_in_memory, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(sound_lasting_store, durable_agent_store_suite, sound_lasting_store, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(forgets_its_nodes, durable_agent_store_suite, forgets_its_nodes, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(knows_a_node_twice, durable_agent_store_suite, knows_a_node_twice, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(tells_its_nodes_twice, durable_agent_store_suite, tells_its_nodes_twice, meant_for);
 
 }  // namespace ferry::conformance

@@ -5,6 +5,8 @@
 //     INSTANTIATE_TYPED_TEST_SUITE_P(mine, agent_store_suite, my_store);
 //     }
 //
+// Include only what you instantiate: GoogleTest fails a suite that is there and never instantiated.
+//
 // It waits for each `done`, whenever and on whichever thread it is called. What outlives a store object is another suite's
 // matter: durable_agent_store.hpp.
 #pragma once

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ferry/conformance/agent_store_probe.hpp>
+#include <ferry/frames.hpp>
 
 #include <gtest/gtest.h>
 
@@ -145,12 +146,14 @@ TYPED_TEST_P(agent_store_suite, content_can_be_read_when_its_task_is_settled) {
     const auto owner = this->acquire("node").owner;
     auto task = some_task(this->order(owner, 1));
     task.content = std::make_shared<const payload>(bytes::own(std::string(500'000, 'c')));
-    EXPECT_EQ(this->append("node", owner, task), errc::ok);
+    const auto appended = this->wait(this->begin_append("node", owner, task));
+    ASSERT_TRUE(appended && appended->code == errc::ok);
     const auto journal = this->acquire("node");
     ASSERT_EQ(journal.tasks.size(), 1U);
     EXPECT_EQ(this->settle("node", journal.owner, task.order), errc::ok);
     EXPECT_EQ(this->acquire("node").tasks.size(), 0U);
     this->expect_same(journal.tasks[0], task);
+    this->expect_same_content(*appended, task);
 }
 
 TYPED_TEST_P(agent_store_suite, tasks_come_back_by_rising_order) {
@@ -207,6 +210,18 @@ TYPED_TEST_P(agent_store_suite, a_reply_comes_back_with_its_task) {
         alone.reply_number = bytes;
         EXPECT_EQ(this->append("node", owner, alone), errc::ok);
         tasks.push_back(std::move(alone));
+    }
+    for (const std::size_t i : {std::size_t{1}, std::size_t{3}}) {
+        auto without = tasks[i];
+        without.content = without.reply = nullptr;
+        without.reply_number = 0;
+        without.attempts = ++tasks[i].attempts;
+        EXPECT_EQ(this->update("node", owner, without), errc::ok) << "which keeps the reply";
+    }
+    for (const std::size_t i : {std::size_t{2}, std::size_t{4}}) {
+        tasks[i].reply = std::make_shared<const payload>(bytes::copy("a later reply"));
+        tasks[i].reply_number = 100 + i;
+        EXPECT_EQ(this->update("node", owner, tasks[i]), errc::ok);
     }
     this->expect_same(this->acquire("node").tasks, tasks);
     const auto last = this->acquire("node").owner;
@@ -267,6 +282,7 @@ TYPED_TEST_P(agent_store_suite, many_tasks) {
 }
 
 TYPED_TEST_P(agent_store_suite, nodes_are_apart) {
+    constexpr auto longest = frames::max_node_id_bytes;
     std::vector<std::string> nodes{"a",
                                    "A",
                                    "a ",
@@ -291,25 +307,25 @@ TYPED_TEST_P(agent_store_suite, nodes_are_apart) {
                                    "\xc3\xa9",
                                    "e\xcc\x81",
                                    "\xf0\x9f\x9a\xb2",
-                                   std::string(2000, 'n'),
-                                   std::string(1999, 'n') + "m",
-                                   std::string(1999, 'n')};
+                                   std::string(longest, 'n'),
+                                   std::string(longest - 1, 'n') + "m",
+                                   std::string(longest - 1, 'n')};
     std::vector<epoch> owners;
     owners.reserve(nodes.size());
     for (const auto& node : nodes) owners.push_back(this->acquire(node).owner);
     for (std::size_t i = 0; i < nodes.size(); ++i) {
         auto task = some_task(1);
         task.request_id = nodes[i];
-        EXPECT_EQ(this->append(nodes[i], owners[i], task), errc::ok) << nodes[i];
-        EXPECT_EQ(this->append(nodes[i], owners[i], some_task(2)), errc::ok) << nodes[i];
+        EXPECT_EQ(this->append(nodes[i], owners[i], task), errc::ok) << shown(nodes[i]);
+        EXPECT_EQ(this->append(nodes[i], owners[i], some_task(2)), errc::ok) << shown(nodes[i]);
         if (i % 2 != 0) continue;
-        EXPECT_EQ(this->settle(nodes[i], owners[i], 2), errc::ok) << nodes[i];
+        EXPECT_EQ(this->settle(nodes[i], owners[i], 2), errc::ok) << shown(nodes[i]);
     }
     for (std::size_t i = 0; i < nodes.size(); ++i) {
-        SCOPED_TRACE("node " + testing::PrintToString(nodes[i].substr(0, 40)));
+        SCOPED_TRACE("node " + shown(nodes[i]));
         const auto tasks = this->acquire(nodes[i]).tasks;
         ASSERT_EQ(tasks.size(), i % 2 == 0 ? 1U : 2U);
-        EXPECT_EQ(tasks[0].request_id, nodes[i]);
+        EXPECT_TRUE(tasks[0].request_id == nodes[i]) << "it has the task of " << shown(tasks[0].request_id);
     }
 }
 

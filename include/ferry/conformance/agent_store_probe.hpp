@@ -15,6 +15,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace ferry::conformance {
 
@@ -56,13 +57,23 @@ public:
         return *std::move(out);
     }
     ended append(const std::string& node, epoch owner, const task_record& task) {
-        return code(begin_append(node, owner, task));
+        const auto out = wait(begin_append(node, owner, task));
+        if (!out) return {errc::cancelled};
+        expect_same_content(*out, task);
+        return {out->code};
     }
     ended update(const std::string& node, epoch owner, const task_record& task) {
         return code(begin_update(node, owner, task));
     }
     ended settle(const std::string& node, epoch owner, std::uint64_t order) {
         return code(begin_settle(node, owner, order));
+    }
+    /// Of a store whose journals last.
+    std::vector<std::string> nodes() {
+        const auto out = wait(begun<known_nodes>("nodes", [&](auto done) { store_->nodes(done); }));
+        if (!out) return {};
+        EXPECT_EQ(out->status.code, errc::ok) << "nodes: " << out->status.text;
+        return out->ids;
     }
 
     /// Lets the store go; each `done` must have been called once by then.

@@ -6,6 +6,8 @@
 //     INSTANTIATE_TYPED_TEST_SUITE_P(mine, durable_agent_store_suite, my_store);
 //     }
 //
+// Include only what you instantiate: GoogleTest fails a suite that is there and never instantiated.
+//
 // Its `model_of` makes several objects in a test, one after another, on the same journals; each test begins with none. A
 // process that dies is not tried here.
 #pragma once
@@ -14,6 +16,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -83,6 +86,20 @@ TYPED_TEST_P(durable_agent_store_suite, the_owner_of_before_can_not_write) {
     this->expect_same(this->acquire("node").tasks, {some_task(1), some_task(3)});
 }
 
+// From them a server that starts knows whose journals it is to acquire.
+TYPED_TEST_P(durable_agent_store_suite, its_nodes_are_there_again) {
+    if constexpr (lasting_agent_store<TypeParam>) {
+        EXPECT_EQ(this->nodes().size(), 0U);
+        for (const auto& node : {"node", "other", "node"}) this->acquire(node);
+        for (int times = 0; times < 2; ++times) {
+            this->reopen();
+            auto ids = this->nodes();
+            std::sort(ids.begin(), ids.end());
+            EXPECT_EQ(ids, (std::vector<std::string>{"node", "other"})) << "opened again so often before: " << times;
+        }
+    }
+}
+
 // Else a request whose node never replies would be open for ever. Of a shared store those who post say it.
 TYPED_TEST_P(durable_agent_store_suite, how_long_a_reply_is_awaited_is_there_again) {
     if constexpr (!shared_agent_store<TypeParam>) {
@@ -107,7 +124,7 @@ TYPED_TEST_P(durable_agent_store_suite, how_long_a_reply_is_awaited_is_there_aga
 }
 
 REGISTER_TYPED_TEST_SUITE_P(durable_agent_store_suite, open_tasks_are_there_again, settled_tasks_stay_away,
-                            epochs_go_on_rising, the_owner_of_before_can_not_write,
+                            epochs_go_on_rising, the_owner_of_before_can_not_write, its_nodes_are_there_again,
                             how_long_a_reply_is_awaited_is_there_again);
 
 }  // namespace ferry::conformance

@@ -196,9 +196,6 @@ public:
     ended leave() {
         return code(begun<store_status>("leave", [&](auto done) { store_->leave(done); }));
     }
-    std::vector<std::string> nodes() {
-        return all_of<known_nodes>("nodes", [&](auto done) { store_->nodes(done); }).ids;
-    }
     std::vector<task_record> fetch(const std::string& node, epoch owner, std::uint64_t after = 0) {
         return all_of<acquired_journal>("fetch", [&](auto done) { store_->fetch(node, owner, after, done); }).tasks;
     }

@@ -23,7 +23,21 @@
 #include <utility>
 #include <vector>
 
+namespace ferry {
+
+/// For failures' texts.
+inline void PrintTo(errc code, std::ostream* out) { *out << to_string(code); }
+
+}  // namespace ferry
+
 namespace ferry::conformance {
+
+/// A node's id for failures' texts: its beginning, and how long it is, where that is not all.
+inline std::string shown(const std::string& node) {
+    constexpr std::size_t most = 40;
+    const auto begins = testing::PrintToString(node.substr(0, most));
+    return node.size() <= most ? begins : begins + " and so on, " + std::to_string(node.size()) + " bytes";
+}
 
 /// How a write ended, in a form that a failure's text can show. Equal to its `errc`.
 struct ended {
@@ -69,6 +83,14 @@ public:
         if (task.content) return read(*task.content, 0, task.content->size());
         ADD_FAILURE() << "task " << task.order << " has no content";
         return "no content";
+    }
+
+    /// Checks what an `append` gives to send in place of the content, where it gives something.
+    void expect_same_content(const store_status& status, const task_record& appended) {
+        if (status.code != errc::ok || !status.content) return;
+        ASSERT_NE(appended.content, nullptr) << "task " << appended.order << " has none, and yet one is to be sent";
+        EXPECT_TRUE(read(*status.content, 0, status.content->size()) == read(appended))
+            << "what is to be sent of task " << appended.order << " is not its content";
     }
 
     /// Checks every field. Times may be cut off below the microsecond; of what is taken, the content may be gone.
