@@ -228,6 +228,40 @@ struct updates_without_the_reply : sound_shared_store {
     }
 };
 
+/// An update without a reply says that there is none.
+struct wipes_replies : sound_shared_store {
+    static constexpr auto fails_in = "a_posted_task_can_be_updated";
+    using sound_shared_store::sound_shared_store;
+
+    void acquire(const std::string& node, acquired done) override {
+        sound_shared_store::acquire(node, [&](acquired_journal journal) {
+            for (auto& task : journal.tasks) {
+                if (all_.has("wiped", task.order)) task.reply.reset();
+            }
+            done(std::move(journal));
+        });
+    }
+    void update(const std::string& node, epoch owner, const task_record& task, written done) override {
+        if (task.reply) {
+            all_.first("replied", task.order);
+        } else if (all_.has("replied", task.order)) {
+            all_.first("wiped", task.order);
+        }
+        sound_shared_store::update(node, owner, task, std::move(done));
+    }
+};
+
+struct keeps_the_first_reply : sound_shared_store {
+    static constexpr auto fails_in = "a_posted_task_can_be_updated";
+    using sound_shared_store::sound_shared_store;
+
+    void update(const std::string& node, epoch owner, const task_record& task, written done) override {
+        auto cut = task;
+        if (task.reply && !all_.first(node, task.order)) cut.reply.reset();
+        sound_shared_store::update(node, owner, cut, std::move(done));
+    }
+};
+
 /// Contents stay with the server that has posted them, and go with it.
 class keeps_contents_to_itself : public sound_shared_store {
 public:
@@ -640,6 +674,20 @@ struct keeps_numbers_of_replies_to_itself : sound_shared_store {
     }
 };
 
+/// Of the last ones.
+struct remembers_100_replies : sound_shared_store {
+    static constexpr auto fails_in = "the_next_owner_knows_the_replies";
+    using sound_shared_store::sound_shared_store;
+
+    void acquire(const std::string& node, acquired done) override {
+        sound_shared_store::acquire(node, [&](acquired_journal journal) {
+            auto& all = journal.replies;
+            if (all.size() > 100) all.erase(all.begin(), all.end() - 100);
+            done(std::move(journal));
+        });
+    }
+};
+
 // --- servers that come and go --------------------------------------------------------------------------------------------
 
 struct does_not_tell_what_is_lost : keeps_notes<does_not_tell_what_is_lost> {
@@ -671,6 +719,17 @@ struct leaves_without_a_word : sound_shared_store {
     using sound_shared_store::sound_shared_store;
 
     void leave(written done) override { done({}); }
+};
+
+/// Its ends go with it.
+struct leaves_no_ends_behind : sound_shared_store {
+    static constexpr auto fails_in = "ends_outlive_a_server_that_leaves";
+    using sound_shared_store::sound_shared_store;
+
+    void leave(written done) override {
+        all_.lose_ends(name_);
+        sound_shared_store::leave(std::move(done));
+    }
 };
 
 struct never_gives_up_a_server : sound_shared_store {
@@ -850,6 +909,8 @@ INSTANTIATE_TYPED_TEST_SUITE_P(refuses_to_post_to_itself, shared_agent_store_sui
 INSTANTIATE_TYPED_TEST_SUITE_P(gives_orders_pairwise, shared_agent_store_suite, gives_orders_pairwise, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(updates_without_the_reply, shared_agent_store_suite, updates_without_the_reply,
                                meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(wipes_replies, shared_agent_store_suite, wipes_replies, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(keeps_the_first_reply, shared_agent_store_suite, keeps_the_first_reply, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(keeps_contents_to_itself, shared_agent_store_suite, keeps_contents_to_itself, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(drops_what_is_for_nobody, shared_agent_store_suite, drops_what_is_for_nobody, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(begins_journals_by_posts, shared_agent_store_suite, begins_journals_by_posts, meant_for);
@@ -894,10 +955,12 @@ INSTANTIATE_TYPED_TEST_SUITE_P(forgets_numbers_of_replies, shared_agent_store_su
                                meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(keeps_numbers_of_replies_to_itself, shared_agent_store_suite,
                                keeps_numbers_of_replies_to_itself, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(remembers_100_replies, shared_agent_store_suite, remembers_100_replies, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(does_not_tell_what_is_lost, shared_agent_store_suite, does_not_tell_what_is_lost,
                                meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(tells_of_its_own_acquire, shared_agent_store_suite, tells_of_its_own_acquire, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(leaves_without_a_word, shared_agent_store_suite, leaves_without_a_word, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(leaves_no_ends_behind, shared_agent_store_suite, leaves_no_ends_behind, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(never_gives_up_a_server, shared_agent_store_suite, never_gives_up_a_server, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(offers_a_journal_once, shared_agent_store_suite, offers_a_journal_once, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(loses_ends_of_a_server_that_is_gone, shared_agent_store_suite,

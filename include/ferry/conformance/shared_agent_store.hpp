@@ -5,6 +5,8 @@
 //     INSTANTIATE_TYPED_TEST_SUITE_P(mine, shared_agent_store_suite, my_store);
 //     }
 //
+// Include only what you instantiate: GoogleTest fails a suite that is there and never instantiated.
+//
 // Its `model_of` makes several objects that are alive at the same time, on the same journals; each test begins with none:
 //
 // | expression       | meaning                                                                                           |
@@ -69,6 +71,22 @@ protected:
         expect_posted(journal.tasks, {posted(1)});
         EXPECT_EQ(c.end("node", journal.owner, journal.tasks.at(0).order, taken(1)), errc::ok);
         expect_ends(b, {{posted(1).id, taken(1)}});
+    }
+
+    // Where nobody else has got them. That it has left says no more than that it is not there now.
+    void ends_outlive_a_server_that_leaves() {
+        auto& a = open("a");
+        const auto owner = a.acquire("node").owner;
+        EXPECT_EQ(a.post("node", posted(1)), errc::ok);
+        EXPECT_EQ(a.end("node", owner, a.fetch_all("node", owner, 1).at(0).order, replied(1)), errc::ok);
+        expect_ends(a, {{posted(1).id, replied(1)}});
+        EXPECT_EQ(a.leave(), errc::ok);
+        close("a");
+        auto& again = open("a");
+        const auto all = again.all_ends(1);
+        ASSERT_EQ(all.size(), 1U);
+        EXPECT_TRUE(all[0].id == posted(1).id || all[0].id == 0) << "a store may have given it up for good, or not";
+        expect_ends(again, all, {{all[0].id, replied(1)}});
     }
 
     void journals_of_a_server_that_is_gone_for_good_are_free() {
@@ -419,6 +437,9 @@ TYPED_TEST_P(shared_agent_store_suite, the_owner_before_is_told_that_it_is_lost)
 TYPED_TEST_P(shared_agent_store_suite, journals_of_a_server_that_leaves_are_free) {
     this->shared_store_servers::journals_of_a_server_that_leaves_are_free();
 }
+TYPED_TEST_P(shared_agent_store_suite, ends_outlive_a_server_that_leaves) {
+    this->shared_store_servers::ends_outlive_a_server_that_leaves();
+}
 TYPED_TEST_P(shared_agent_store_suite, journals_of_a_server_that_is_gone_for_good_are_free) {
     this->shared_store_servers::journals_of_a_server_that_is_gone_for_good_are_free();
 }
@@ -459,10 +480,11 @@ REGISTER_TYPED_TEST_SUITE_P(
     ends_come_until_they_are_acknowledged, ends_are_there_when_a_server_is_there_again, ending_again_changes_nothing,
     an_older_owner_can_not_end, only_the_newest_epoch_can_end, a_reply_to_no_task_comes_to_the_owner,
     a_reply_that_came_before_is_dropped, the_next_owner_knows_the_replies, the_owner_before_is_told_that_it_is_lost,
-    journals_of_a_server_that_leaves_are_free, journals_of_a_server_that_is_gone_for_good_are_free,
-    a_journal_is_offered_again_when_nobody_took_it, ends_of_a_server_that_is_gone_for_good_come_to_another,
-    what_nobody_has_waits_for_who_listens_next, nodes_are_known_to_all, a_status_is_told_to_the_others,
-    another_operation_may_begin_inside_take, nothing_is_told_to_a_store_that_is_gone_concurrent,
-    concurrent_posts_arrive_in_the_order_of_each_sender, concurrent_owners_end_each_task_once);
+    journals_of_a_server_that_leaves_are_free, ends_outlive_a_server_that_leaves,
+    journals_of_a_server_that_is_gone_for_good_are_free, a_journal_is_offered_again_when_nobody_took_it,
+    ends_of_a_server_that_is_gone_for_good_come_to_another, what_nobody_has_waits_for_who_listens_next,
+    nodes_are_known_to_all, a_status_is_told_to_the_others, another_operation_may_begin_inside_take,
+    nothing_is_told_to_a_store_that_is_gone_concurrent, concurrent_posts_arrive_in_the_order_of_each_sender,
+    concurrent_owners_end_each_task_once);
 
 }  // namespace ferry::conformance

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ferry/conformance/shared_store_probe.hpp>
+#include <ferry/frames.hpp>
 
 #include <gtest/gtest.h>
 
@@ -235,7 +236,17 @@ protected:
         tasks[1].reply = std::make_shared<const payload>(bytes::copy("a reply"));
         tasks[1].reply_number = 77;
         EXPECT_EQ(a.update("node", owner, tasks[1]), errc::ok);
-        const auto journal = b.acquire("node");
+        auto without = tasks[1];
+        without.content = without.reply = nullptr;
+        without.reply_number = 0;
+        without.attempts = tasks[1].attempts = 2;
+        EXPECT_EQ(a.update("node", owner, without), errc::ok) << "which keeps the reply";
+        auto journal = b.acquire("node");
+        expect_posted(journal.tasks, tasks);
+        tasks[1].reply = std::make_shared<const payload>(bytes::copy("a later reply"));
+        tasks[1].reply_number = 78;
+        EXPECT_EQ(b.update("node", journal.owner, tasks[1]), errc::ok);
+        journal = b.acquire("node");
         expect_posted(journal.tasks, tasks);
         EXPECT_EQ(b.end("node", journal.owner, tasks[0].order, taken(1)), errc::ok);
         EXPECT_EQ(b.end("node", journal.owner, tasks[1].order, replied(2)), errc::ok);
@@ -301,17 +312,27 @@ protected:
     }
 
     void journals_of_nodes_are_apart() {
-        const std::vector<std::string> nodes{
-            "a", "A", "a ", "a/b", "a:b", "a{b}", "\xc3\xa9", "0", std::string("a\0b", 3), std::string(2000, 'n')};
+        constexpr auto longest = frames::max_node_id_bytes;
+        const std::vector<std::string> nodes{"a",
+                                             "A",
+                                             "a ",
+                                             "a/b",
+                                             "a:b",
+                                             "a{b}",
+                                             "\xc3\xa9",
+                                             "0",
+                                             std::string("a\0b", 3),
+                                             std::string(longest, 'n'),
+                                             std::string(longest - 1, 'n')};
         auto& a = open("a");
         auto& b = open("b");
         std::vector<epoch> owners;
         for (const auto& node : nodes) owners.push_back(a.acquire(node).owner);
         for (std::size_t i = 0; i < nodes.size(); ++i) {
-            EXPECT_EQ(b.post(nodes[i], posted(i + 1, "the same")), errc::ok) << nodes[i];
+            EXPECT_EQ(b.post(nodes[i], posted(i + 1, "the same")), errc::ok) << shown(nodes[i]);
         }
         for (std::size_t i = 0; i < nodes.size(); ++i) {
-            SCOPED_TRACE("node " + testing::PrintToString(nodes[i].substr(0, 40)));
+            SCOPED_TRACE("node " + shown(nodes[i]));
             EXPECT_TRUE(a.told(note_kind::tasks, nodes[i]));
             const auto tasks = a.fetch_all(nodes[i], owners[i], 1);
             expect_posted(tasks, {posted(i + 1, "the same")});
@@ -323,8 +344,9 @@ protected:
         const auto ends = b.all_ends(nodes.size());
         ASSERT_EQ(ends.size(), nodes.size());
         for (std::size_t i = 0; i < nodes.size(); ++i) {
-            EXPECT_EQ(ends[i].node, nodes[i]);
-            EXPECT_EQ(ends[i].end.request_id, nodes[i]);
+            EXPECT_TRUE(ends[i].node == nodes[i]) << shown(ends[i].node) << " for " << shown(nodes[i]);
+            EXPECT_TRUE(ends[i].end.request_id == nodes[i])
+                << shown(ends[i].end.request_id) << " of " << shown(nodes[i]);
             EXPECT_NE(ends[i].end.reply, nullptr) << "a number is known of another node";
         }
     }
