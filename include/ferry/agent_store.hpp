@@ -55,7 +55,7 @@ struct acquired_journal {
     store_status status;
     epoch owner = 0;
     std::vector<task_record> tasks;
-    std::vector<std::uint64_t> replies{};  ///< of a shared store: numbers of the last 40 or more, the oldest first
+    std::vector<std::uint64_t> replies{};  ///< of a shared store: numbers of the last 1024 or more, oldest first
 };
 
 /// The nodes that ever were acquired, in any order.
