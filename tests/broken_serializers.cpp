@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -113,6 +114,46 @@ struct forgets_subtypes : sound_serializer {
     }
 };
 
+struct cuts_keys_to_64_kib : sound_serializer {
+    static constexpr auto fails_in = "what_is_encoded_comes_back_equal";
+
+    payload encode(message m) const {
+        for_each_value(m, [](message& v) {
+            if (!v.is_object()) return;
+            message cut = message::object();
+            for (const auto& [key, value] : v.items()) cut[key.substr(0, 0xffff)] = value;
+            v = std::move(cut);
+        });
+        return format.encode(std::move(m));
+    }
+};
+
+/// It has three bytes for a length.
+struct cuts_binaries_to_16_mib : sound_serializer {
+    static constexpr auto fails_in = "what_is_encoded_comes_back_equal";
+
+    payload encode(message m) const {
+        for_each_value(m, [](message& v) {
+            if (!v.is_binary() || v.get_binary().size() <= 0xffffff) return;
+            bytes& binary = v.get_binary();
+            binary = binary.slice(0, binary.size() & 0xffffff);
+        });
+        return format.encode(std::move(m));
+    }
+};
+
+struct refuses_without_a_word : sound_serializer {
+    static constexpr auto fails_in = "what_can_not_be_carried_is_refused";
+
+    payload encode(message m) const {
+        try {
+            return format.encode(std::move(m));
+        } catch (const error& e) {
+            throw error(e.code(), "");
+        }
+    }
+};
+
 struct cuts_subtypes_to_a_byte : sound_serializer {
     static constexpr auto fails_in = "what_can_not_be_carried_is_refused";
 
@@ -143,7 +184,10 @@ struct stamped : sound_serializer {
         for (const auto& run : whole.runs()) out.append(run);
         return out;
     }
-    message decode(const bytes& run) const { return format.decode(run.slice(1)); }
+    message decode(const bytes& run) const {
+        if (run.empty()) throw error(errc::decode_failed, "there is no stamp");
+        return format.decode(run.slice(1));
+    }
 
     Stamp stamp;
 };
@@ -170,6 +214,44 @@ struct object_number {
 
 struct numbers_its_objects : stamped<object_number> {
     static constexpr auto fails_in = "a_message_has_one_encoding";
+};
+
+// --- that say that a message has many encodings --------------------------------------------------------------------------
+
+struct stamps_its_messages : stamped<message_count> {};
+
+/// Only the one that has encoded it can decode it.
+struct seals_with_a_key_of_its_own : stamped<object_number> {
+    static constexpr auto fails_in = "a_message_has_one_encoding";
+
+    message decode(const bytes& run) const {
+        if (!run.empty() && run[0] != stamp()) throw error(errc::decode_failed, "sealed by another");
+        return stamped::decode(run);
+    }
+};
+
+/// In a buffer of its own, one a thread, which the next message overwrites.
+struct stamps_in_one_buffer : stamped<message_count> {
+    static constexpr auto fails_in = "a_payload_outlives_its_message";
+
+    payload encode(message m) const {
+        thread_local std::vector<char> buffer(std::size_t{32} << 20);
+        const auto whole = stamped::encode(std::move(m)).flatten();
+        if (whole.size() > buffer.size()) throw error(errc::too_large, "it does not fit");
+        std::copy(whole.begin(), whole.end(), buffer.begin());
+        return bytes::borrow_static({buffer.data(), whole.size()});
+    }
+};
+
+struct stamps_on_one_thread : stamped<message_count> {
+    static constexpr auto fails_in = "concurrent_calls_agree_with_single_ones";
+
+    payload encode(message m) const {
+        if (std::this_thread::get_id() != home) m = "too much at a time";
+        return stamped::encode(std::move(m));
+    }
+
+    std::thread::id home = std::this_thread::get_id();
 };
 
 // --- what is no message ------------------------------------------------------------------------------------------------
@@ -349,7 +431,7 @@ struct encodes_into_one_buffer : sound_serializer {
     static constexpr auto fails_in = "a_payload_outlives_its_message";
 
     payload encode(message m) const {
-        thread_local std::vector<char> buffer(std::size_t{4} << 20);
+        thread_local std::vector<char> buffer(std::size_t{32} << 20);
         const auto whole = format.encode(std::move(m)).flatten();
         if (whole.size() > buffer.size()) throw error(errc::too_large, "it does not fit");
         std::copy(whole.begin(), whole.end(), buffer.begin());
@@ -372,6 +454,15 @@ struct belongs_to_a_thread : sound_serializer {
 
 namespace ferry::conformance {
 
+/// Of those that stamp.
+template <class Serializer>
+    requires std::same_as<Serializer, stamps_its_messages> || std::same_as<Serializer, seals_with_a_key_of_its_own> ||
+        std::same_as<Serializer, stamps_in_one_buffer> || std::same_as<Serializer, stamps_on_one_thread>
+struct model_of<Serializer> {
+    static constexpr bool has_one_encoding = false;
+    static Serializer make() { return {}; }
+};
+
 using ferry_test::meant_for;
 
 INSTANTIATE_TYPED_TEST_SUITE_P(sound_serializer, serializer_suite, sound_serializer, meant_for);
@@ -381,10 +472,17 @@ INSTANTIATE_TYPED_TEST_SUITE_P(forgets_the_sign_of_zero, serializer_suite, forge
 INSTANTIATE_TYPED_TEST_SUITE_P(knows_one_nan, serializer_suite, knows_one_nan, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(makes_integers_of_floats, serializer_suite, makes_integers_of_floats, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(forgets_subtypes, serializer_suite, forgets_subtypes, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(cuts_keys_to_64_kib, serializer_suite, cuts_keys_to_64_kib, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(cuts_binaries_to_16_mib, serializer_suite, cuts_binaries_to_16_mib, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(refuses_without_a_word, serializer_suite, refuses_without_a_word, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(cuts_subtypes_to_a_byte, serializer_suite, cuts_subtypes_to_a_byte, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(forgets_ids, serializer_suite, forgets_ids, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(counts_its_messages, serializer_suite, counts_its_messages, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(numbers_its_objects, serializer_suite, numbers_its_objects, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(stamps_its_messages, serializer_suite, stamps_its_messages, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(seals_with_a_key_of_its_own, serializer_suite, seals_with_a_key_of_its_own, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(stamps_in_one_buffer, serializer_suite, stamps_in_one_buffer, meant_for);
+INSTANTIATE_TYPED_TEST_SUITE_P(stamps_on_one_thread, serializer_suite, stamps_on_one_thread, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(takes_nothing_for_a_message, serializer_suite, takes_nothing_for_a_message, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(takes_what_is_cut_off, serializer_suite, takes_what_is_cut_off, meant_for);
 INSTANTIATE_TYPED_TEST_SUITE_P(takes_what_lacks_a_byte, serializer_suite, takes_what_lacks_a_byte, meant_for);

@@ -1,10 +1,12 @@
 #include <ferry/conformance/serializer.hpp>
 #include <ferry/serializer/msgpack.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <random>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -75,6 +77,40 @@ struct plain_serializer : ferry::msgpack_serializer<> {
     }
 };
 
+/// Puts a number drawn at random before each message, and mixes its beginning with what grows from it: no encoding comes
+/// twice.
+struct mixed_serializer : ferry::msgpack_serializer<> {
+    static constexpr std::string_view name = "mixed";
+
+    ferry::payload encode(ferry::message m) const {
+        thread_local std::mt19937_64 random{std::random_device{}()};
+        const std::uint64_t nonce = random();
+        std::string out(sizeof nonce, '\0');
+        std::memcpy(out.data(), &nonce, sizeof nonce);
+        out += msgpack_serializer::encode(std::move(m)).flatten().view();
+        mix(out, nonce);
+        return ferry::bytes::own(std::move(out));
+    }
+
+    ferry::message decode(const ferry::bytes& run) const {
+        std::uint64_t nonce = 0;
+        if (run.size() < sizeof nonce) throw ferry::error(ferry::errc::decode_failed, "mixed: ends too early");
+        std::memcpy(&nonce, run.data(), sizeof nonce);
+        std::string rest(run.view());
+        mix(rest, nonce);
+        return msgpack_serializer::decode(ferry::bytes::own(std::move(rest)).slice(sizeof nonce));
+    }
+
+private:
+    static void mix(std::string& message, std::uint64_t nonce) {
+        const auto end = message.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(message.size(), 1000));
+        for (auto at = message.begin() + sizeof nonce; at != end; ++at) {
+            nonce = nonce * 6364136223846793005U + 1442695040888963407U;
+            *at = static_cast<char>(static_cast<std::uint8_t>(*at) ^ (nonce >> 56));
+        }
+    }
+};
+
 }  // namespace
 
 template <>
@@ -104,6 +140,13 @@ struct model_of<plain_serializer> {
     }
 };
 
+template <>
+struct model_of<mixed_serializer> {
+    static constexpr bool has_one_encoding = false;
+    static mixed_serializer make() { return {}; }
+};
+
+INSTANTIATE_TYPED_TEST_SUITE_P(mixed_conformance, serializer_suite, mixed_serializer);
 INSTANTIATE_TYPED_TEST_SUITE_P(plain_conformance, serializer_suite, plain_serializer);
 INSTANTIATE_TYPED_TEST_SUITE_P(msgpack_conformance, serializer_suite, msgpack_serializer<>);
 INSTANTIATE_TYPED_TEST_SUITE_P(own_message_conformance, serializer_suite, reading_serializer);

@@ -30,6 +30,7 @@ struct sample {
 /// | `all()`        | a `std::vector<sample<Message>>`, not empty; anew by each call                                  |
 /// | `equal(a, b)`  | true for the same message, where `==` is not there or not strict enough                         |
 /// | `awkward()`    | samples that a serializer may refuse with an error, but must not change; none without it        |
+/// | `large()`      | samples that take too long for more than to be carried there and back once; none without it     |
 /// | `enclosed(m)`  | `m` in a form whose encoding shows where it ends in every format; `m` itself without it         |
 ///
 /// The encoding of a bare number as text doesn't show where it ends: `12` may be a part of `123`. What the suite cuts off,
@@ -114,6 +115,9 @@ struct samples_of<message> {
                 {"discarded", listed(message(message::value_t::discarded))},
                 {"nested 2000 lists", std::move(deep)}};
     }
+
+    /// Their names begin as those of `all` do.
+    static std::vector<sample<message>> large() { return {{"binary of 17 MiB", noise(std::size_t{17} << 20)}}; }
 
     /// `size` bytes without a short period, on which no compression and no repetition can rely.
     static bytes noise(std::size_t size) {
@@ -243,6 +247,7 @@ private:
         add("map, empty", message::object());
         add("map of empty ones", {{"a", message::array()}, {"b", message::object()}, {"c", ""}, {"d", bytes()}});
         add("map with odd keys", {{"", 1}, {std::string("a\0b", 3), 2}, {"a\"b\\", 3}, {"\xc3\xa9", 4}, {" ", 5}});
+        add("map with a key of 70000", {{std::string(70'000, 'k'), 1}});
         message large = message::object();
         for (int i = 0; i < 1000; ++i) large["key " + std::to_string(i * 7919 % 1000)] = i;
         add("map of 1000", std::move(large));

@@ -5,6 +5,8 @@
 //     INSTANTIATE_TYPED_TEST_SUITE_P(cbor, serializer_suite, cbor_serializer);
 //     }
 //
+// Include only what you instantiate: GoogleTest fails a suite that is there and never instantiated.
+//
 // For a message type of the user's own `samples_of` is specialised too. It doesn't look at the format itself, and leaves
 // memory that is touched but not used to the sanitizers: build it with them.
 #pragma once
@@ -47,9 +49,11 @@ TYPED_TEST_P(serializer_suite, its_name_can_be_printed) {
 }
 
 TYPED_TEST_P(serializer_suite, what_is_encoded_comes_back_equal) {
-    for (const auto& [name, value] : this->all()) {
-        SCOPED_TRACE(name);
-        EXPECT_TRUE(this->equal(this->decoded(this->encoded(value)), value));
+    for (const auto& samples : {this->all(), this->large()}) {
+        for (const auto& [name, value] : samples) {
+            SCOPED_TRACE(name);
+            EXPECT_TRUE(this->equal(this->decoded(this->encoded(value)), value));
+        }
     }
 }
 
@@ -61,10 +65,12 @@ TYPED_TEST_P(serializer_suite, what_can_not_be_carried_is_refused) {
         } catch (const error& e) {
             EXPECT_TRUE(e.code() == errc::encode_failed || e.code() == errc::too_large)
                 << to_string(e.code()) << ": " << e.what();
+            EXPECT_STRNE(e.what(), "") << "the error has no text";
         }
     }
 }
 
+// Or, where the model says otherwise, each of them can be decoded.
 TYPED_TEST_P(serializer_suite, a_message_has_one_encoding) {
     const TypeParam second = this->another();
     const auto again = this->all();
@@ -73,9 +79,11 @@ TYPED_TEST_P(serializer_suite, a_message_has_one_encoding) {
     for (const auto& each : again) first.push_back(this->encoded(each.value));
     for (std::size_t i = 0; i < again.size(); ++i) {
         SCOPED_TRACE(again[i].name);
-        EXPECT_EQ(this->encoded(again[i].value), first[i]) << "at the second time";
-        EXPECT_EQ(this->encoded(second, again[i].value), first[i]) << "by another serializer of the type";
-        EXPECT_TRUE(this->equal(second.decode(first[i]), again[i].value)) << "by another serializer of the type";
+        const auto& value = again[i].value;
+        EXPECT_TRUE(this->is_encoding(this->encoded(value), first[i], value)) << "at the second time";
+        EXPECT_TRUE(this->is_encoding(this->encoded(second, value), first[i], value))
+            << "by another serializer of the type";
+        EXPECT_TRUE(this->equal(second.decode(first[i]), value)) << "by another serializer of the type";
     }
 }
 
@@ -166,7 +174,7 @@ TYPED_TEST_P(serializer_suite, an_error_leaves_no_trace) {
         for (const auto size : {whole.size() / 2, whole.size() - 1}) {
             (void)this->bears(whole.slice(0, size));
             EXPECT_TRUE(this->equal(this->decoded(whole), value)) << "decoded after an error";
-            EXPECT_EQ(this->encoded(value), whole) << "encoded after an error";
+            EXPECT_TRUE(this->is_encoding(this->encoded(value), whole, value)) << "encoded after an error";
         }
     }
     const auto before = this->all();
@@ -179,7 +187,7 @@ TYPED_TEST_P(serializer_suite, an_error_leaves_no_trace) {
         } catch (const error&) {
         }
         EXPECT_TRUE(this->equal(this->decoded(whole), value)) << name << ", decoded afterwards";
-        EXPECT_EQ(this->encoded(value), whole) << name << ", encoded afterwards";
+        EXPECT_TRUE(this->is_encoding(this->encoded(value), whole, value)) << name << ", encoded afterwards";
     }
 }
 
@@ -211,7 +219,7 @@ TYPED_TEST_P(serializer_suite, a_payload_outlives_its_message) {
         kept.push_back(this->format().encode(std::move(*m)));
     }
     for (std::size_t i = 0; i < all.size(); ++i) {
-        EXPECT_EQ(kept[i].flatten(), expected[i]) << all[i].name;
+        EXPECT_TRUE(this->is_encoding(kept[i].flatten(), expected[i], all[i].value)) << all[i].name;
         kept[i] = {};
         EXPECT_TRUE(binaries[i].are_released()) << all[i].name << ": a binary is kept, though its payload is gone";
     }
@@ -233,7 +241,9 @@ TYPED_TEST_P(serializer_suite, concurrent_calls_agree_with_single_ones) {
                 for (std::size_t step = 0; step < 2 * all.size(); ++step) {
                     const auto i = (step + worker * all.size() / threads) % all.size();
                     try {
-                        if (this->encoded(all[i].value) != expected[i]) wrong[worker] += all[i].name + " encoded\n";
+                        if (!this->is_encoding(this->encoded(all[i].value), expected[i], all[i].value)) {
+                            wrong[worker] += all[i].name + " encoded\n";
+                        }
                         if (!this->equal(this->format().decode(expected[i]), all[i].value)) {
                             wrong[worker] += all[i].name + " decoded\n";
                         }

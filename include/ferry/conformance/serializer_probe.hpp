@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <exception>
 #include <optional>
@@ -30,6 +31,7 @@ class serializer_probe {
     using samples = samples_of<message_type>;
     static_assert(
         requires { samples::all(); }, "specialise ferry::conformance::samples_of for the message type");
+    static_assert(std::copyable<message_type>, "the suite copies its samples");
 
 public:
     using sample_type = sample<message_type>;
@@ -45,6 +47,10 @@ public:
     }
     std::vector<sample_type> awkward() const {
         if constexpr (requires { samples::awkward(); }) return carried(samples::awkward());
+        return {};
+    }
+    std::vector<sample_type> large() const {
+        if constexpr (requires { samples::large(); }) return carried(samples::large());
         return {};
     }
     std::vector<sample_type> enclosed() const {
@@ -65,6 +71,15 @@ public:
 
     bytes encoded(const message_type& m) const { return encoded(format_, m); }
     static bytes encoded(const Serializer& with, message_type m) { return with.encode(std::move(m)).flatten(); }
+
+    /// True where these bytes stand for `m`, as `first` do: the same ones, unless the model says that they may be others.
+    bool is_encoding(const bytes& run, const bytes& first, const message_type& m) const {
+        if constexpr (detail::has_one_encoding<Serializer>()) {
+            return run == first;
+        } else {
+            return equal(format_.decode(run), m);
+        }
+    }
 
     /// Decodes a run of exactly this size, so that a sanitizer sees who reads on, and lets it go: binaries that don't keep
     /// it alive read other bytes from then on.
