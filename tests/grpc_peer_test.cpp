@@ -214,20 +214,22 @@ TEST(guarded_server, turns_a_strangers_upload_away_before_it_is_read) {
     EXPECT_EQ(server.counts().inbound_bytes, 0U);
 }
 
+ferry::server_options server_options_with(log_lines& log) {
+    auto out = server_options();
+    out.log = std::ref(log);
+    return out;
+}
+
 TEST(guarded_server, warns_of_tokens_without_tls) {
     log_lines log;
-    auto given = server_options();
-    given.log = std::ref(log);
-    by_token server(given, ferry::token_identity().allow("node-1", "secret"));
+    by_token server(server_options_with(log), ferry::token_identity().allow("node-1", "secret"));
     server.start();
     EXPECT_TRUE(log.has("nodes are known by their tokens"));
 }
 
 TEST(guarded_server, logs_a_peers_words_in_one_line_of_bounded_length) {
     log_lines log;
-    auto given = server_options();
-    given.log = std::ref(log);
-    by_token server(given, ferry::token_identity().allow("node-1", "secret"));
+    by_token server(server_options_with(log), ferry::token_identity().allow("node-1", "secret"));
     server.start();
     const auto stub = stub_of(server.port());
     for (const auto& id :

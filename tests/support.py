@@ -30,6 +30,19 @@ def mortal(*command):
     return ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
 
 
+def end_within(process, seconds, check):
+    """How it ended, or None. Meanwhile check() is called again and again."""
+    until = time.monotonic() + seconds
+    while True:
+        check()
+        left = until - time.monotonic()
+        try:
+            return process.wait(max(0, min(left, 0.1)))
+        except subprocess.TimeoutExpired:
+            if left <= 0.1:
+                return None
+
+
 def end_of(file, size=2000):
     return file.read_text(errors="replace")[-size:]
 

@@ -11,8 +11,8 @@
 namespace ferry {
 
 /// Call it first in `main`, before there are other threads. Memory that large messages used is then kept for the next ones, up to
-/// `keep_bytes` of it and 64 MiB more, instead of being returned to the system and faulted in again, which costs several times what copying
-/// costs. The price is that the process keeps it. Returns false, and changes nothing, where malloc isn't glibc's.
+/// `keep_bytes` of it and 64 MiB more, instead of being returned to the system and faulted in again, which costs several times
+/// what copying costs. The price is that the process keeps it. Returns false, and changes nothing, where malloc isn't glibc's.
 inline bool keep_memory_of_large_messages(std::uint64_t keep_bytes = std::uint64_t{1} << 30) noexcept {
 #if defined(__GLIBC__)
     const auto most = static_cast<std::uint64_t>(std::numeric_limits<int>::max());

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import Redis, end_of, folder_of_run, free_port, mortal
+from support import Redis, end_of, end_within, folder_of_run, free_port, mortal
 
 NODES = 4
 ROUNDS = 200
@@ -71,17 +71,6 @@ class Job:
 
 def run(job, kills, chance, deadline):
     """Kills the researcher so often: some seconds after it has told of a round, or at its start. Returns how often it was."""
-    def wait(life, seconds):
-        until = time.monotonic() + seconds
-        while True:
-            job.check_nodes()
-            left = until - time.monotonic()
-            try:
-                return life.wait(max(0, min(left, 0.1)))
-            except subprocess.TimeoutExpired:
-                if left <= 0.1:
-                    return None
-
     life = None
     try:
         killed = 0
@@ -92,17 +81,17 @@ def run(job, kills, chance, deadline):
                 if chance.random() < 0.8:
                     known = len(job.rounds)
                     while status is None and len(job.rounds) == known and time.monotonic() < deadline:
-                        status = wait(life, 0.005)
+                        status = end_within(life, 0.005, job.check_nodes)
                         job.read()
                 if status is None:
-                    status = wait(life, chance.uniform(0, 0.08))
+                    status = end_within(life, chance.uniform(0, 0.08), job.check_nodes)
                 if status is None and job.end is None:
                     life.send_signal(signal.SIGKILL)
                     life.wait()
                     killed += 1
                     continue
             if status is None:
-                status = wait(life, max(0, deadline - time.monotonic()))
+                status = end_within(life, max(0, deadline - time.monotonic()), job.check_nodes)
             job.read()
             if status == 0:
                 job.check_nodes()

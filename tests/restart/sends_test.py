@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support import end_of, folder_of_run, free_port, lines_of
+from support import end_of, end_within, folder_of_run, free_port, lines_of
 
 SECONDS_LIMIT = 200
 LEAST = 100  # tasks
@@ -55,18 +55,6 @@ def run(given, seed, folder):
             if node.poll() is not None:
                 fail(f"node {i} ended by itself ({node.returncode}):\n" + end_of(folder / f"node-{i}.log"))
 
-    def end_within(server, seconds):
-        """How it ended, or None."""
-        until = time.monotonic() + seconds
-        while True:
-            check_nodes()
-            left = until - time.monotonic()
-            try:
-                return server.wait(max(0, min(left, 0.1)))
-            except subprocess.TimeoutExpired:
-                if left <= 0.1:
-                    return None
-
     try:
         nodes = [start(f"node-{i}", "node", f"node-{i}", port) for i in range(2)]
         sending, accepted, ended, opened = 0, {}, {}, []
@@ -75,7 +63,7 @@ def run(given, seed, folder):
             is_enough = len(accepted.keys() | ended.keys()) >= LEAST or time.monotonic() > deadline - SECONDS_LIMIT / 2
             last = life >= given.kills and is_enough
             server = start(f"server-{life}", "server", store, port, "-" if last else sending + 1)
-            status = end_within(server, deadline - time.monotonic() if last else chance.uniform(0.02, 0.5))
+            status = end_within(server, deadline - time.monotonic() if last else chance.uniform(0.02, 0.5), check_nodes)
             if status is None and last:
                 fail("the tasks did not come to an end in time")
             if status is None:
